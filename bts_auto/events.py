@@ -33,6 +33,9 @@ class Observer:
     def warn(self, message: str) -> None:
         """One line about something that is probably not what the user wants."""
 
+    def detail(self, message: str) -> None:
+        """One line that only someone who asked for more wants to see."""
+
     def task(self, title: str, total: int | None = None, unit: str = "case") -> Task:
         """Open a progress bar over `total` parts (None: unknown)."""
         return Task()

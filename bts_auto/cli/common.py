@@ -1,0 +1,124 @@
+"""What every command shares: the common options, the shape of a run, and the exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bts_auto.events import Observer
+    from bts_auto.steps import Outcome
+
+DONE, SOME_FAILED, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(NOTHING_DONE, f"{self.prog}: error: {message} - see {self.prog} --help\n")
+
+
+def parser(command: str, about: str, *, dataset: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options that every command has."""
+    made = _Parser(prog=command, description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    shared = made.add_argument_group("common options")
+    if dataset:
+        shared.add_argument(
+            "-d", "--dataset", metavar="ID|NAME", default=argparse.SUPPRESS,
+            help="dataset, as 21 or Dataset021_Name (default: $BTS_DATASET, the only one, or the one last planned)",
+        )  # fmt: skip
+    shared.add_argument(
+        "--workspace", type=Path, metavar="DIR", default=argparse.SUPPRESS,
+        help="folder with raw/, preprocessed/ and results/ (default: $BTS_WORKSPACE or ./bts_workspace)",
+    )  # fmt: skip
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON")
+    volume = shared.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    volume.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress, no remarks")
+    shared.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    return made
+
+
+def option(arguments: argparse.Namespace, name: str, default: Any = None) -> Any:
+    """The value of an option that may have been left out."""
+    return getattr(arguments, name, default)
+
+
+def run(
+    made: argparse.ArgumentParser,
+    argv: list[str] | None,
+    work: Callable[[argparse.Namespace, Observer], Outcome],
+    show: Callable[[Outcome], None] | None = None,
+) -> int:
+    """Parse, work, report; returns the exit status.
+
+    Parameters
+    ----------
+    made : ArgumentParser
+        From :func:`parser`.
+    argv : list of str or None
+        Arguments; None: the process's.
+    work : callable
+        Does the command by one call of `steps.py`.
+    show : callable, optional
+        Prints the outcome for a person; without it the outcome's own lines are printed.
+    """
+    arguments = made.parse_args(argv)
+    from bts_auto.cli.terminal import TerminalObserver
+    from bts_auto.errors import BtsError
+
+    observer = TerminalObserver(quiet=option(arguments, "quiet", False), verbose=option(arguments, "verbose", False))
+    try:
+        outcome = work(arguments, observer)
+        _report(made.prog, arguments, outcome, show)
+        return _status(outcome)
+    except BtsError as error:
+        if option(arguments, "debug"):
+            raise
+        return _refuse(made.prog, arguments, str(error))
+    except KeyboardInterrupt as interrupt:
+        words = str(interrupt) or "finished work is kept; the same command goes on"
+        print(f"\n{made.prog}: interrupted - {words}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except MemoryError:
+        return _refuse(made.prog, arguments, "out of memory - close other programs or use fewer workers (-np 1)")
+    except OSError as error:
+        if option(arguments, "debug"):
+            raise
+        return _refuse(made.prog, arguments, f"{error.filename or 'system'}: {error.strerror or error}")
+
+
+def _refuse(command: str, arguments: argparse.Namespace, line: str) -> int:
+    if option(arguments, "json"):
+        print(json.dumps({"status": "error", "error": line}))
+    print(f"{command}: error: {line}", file=sys.stderr)
+    return NOTHING_DONE
+
+
+def _status(outcome: Outcome) -> int:
+    if not outcome.failures:
+        return DONE
+    return SOME_FAILED if outcome.done else NOTHING_DONE
+
+
+def _report(command: str, arguments: argparse.Namespace, outcome: Outcome, show: Callable[[Outcome], None] | None) -> None:
+    for failure in outcome.failures:
+        print(f"{command}: failed: {failure.case}: {failure.reason}", file=sys.stderr)
+    if option(arguments, "json"):
+        status = {DONE: "done", SOME_FAILED: "some failed", NOTHING_DONE: "nothing done"}[_status(outcome)]
+        failures = [{"case": f.case, "reason": f.reason} for f in outcome.failures]
+        print(json.dumps({"status": status, "done": outcome.done, "failures": failures, **outcome.data}))
+    elif show is not None:
+        show(outcome)
+    elif not option(arguments, "quiet"):
+        for line in outcome.lines:
+            print(line)
