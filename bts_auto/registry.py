@@ -39,9 +39,14 @@ TABLE: dict[str, dict[str, Entry]] = {
         "cross_entropy": Entry("bts_auto.losses.cross_entropy:CrossEntropy", "bts_auto.losses.options:CrossEntropyOptions"),
     },
     "optimizer": {
+        "adam": Entry("bts_auto.train.optimizers:adam", "bts_auto.train.options:AdamOptions"),
+        "adamw": Entry("bts_auto.train.optimizers:adamw", "bts_auto.train.options:AdamWOptions"),
         "sgd": Entry("bts_auto.train.optimizers:sgd", "bts_auto.train.options:SGDOptions"),
     },
     "schedule": {
+        "constant": Entry("bts_auto.train.schedules:constant", "bts_auto.train.options:ConstantOptions"),
+        "cosine": Entry("bts_auto.train.schedules:cosine", "bts_auto.train.options:CosineOptions"),
+        "one_cycle": Entry("bts_auto.train.schedules:one_cycle", "bts_auto.train.options:OneCycleOptions"),
         "poly": Entry("bts_auto.train.schedules:poly", "bts_auto.train.options:PolyOptions"),
     },
     "objective": {

@@ -54,7 +54,9 @@ class Training(Document):
     validation_iterations: int = Field(50, ge=0)
     optimizer: Component = Component(name="sgd")
     schedule: Component = Component(name="poly")
-    gradient_clip: float | None = 12.0
+    gradient_clip: float | None = Field(12.0, gt=0)
+    accumulation: int = Field(1, ge=1, description="batches whose gradients are averaged in one optimiser step")
+    weight_average: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are shipped")
     oversample_foreground: float = Field(0.33, ge=0, le=1)
     deep_supervision: bool = True
     augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")

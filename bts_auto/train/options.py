@@ -1,0 +1,84 @@
+"""Options of optimisers, schedules and objectives as they stand in a plan. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bts_auto.documents import Document
+
+
+class SGDOptions(Document):
+    """Stochastic gradient descent with momentum; the defaults are nnU-Net v2's."""
+
+    lr: float = Field(0.01, gt=0)
+    momentum: float = Field(0.99, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(3e-5, ge=0)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGDOptions:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class AdamOptions(Document):
+    """Adam (Kingma and Ba, 2015); the weight decay is added to the gradient."""
+
+    lr: float = Field(3e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(3e-5, ge=0)
+    amsgrad: bool = False
+
+    @model_validator(mode="after")
+    def _betas_below_one(self) -> AdamOptions:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas must lie in [0, 1)")
+        return self
+
+
+class AdamWOptions(AdamOptions):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    weight_decay: float = Field(0.01, ge=0)
+
+
+class ScheduleOptions(Document):
+    """What every schedule can do: a linear warm-up before it, and change by epoch or by step."""
+
+    warm_up: float = Field(0.0, ge=0, lt=1, description="share of the training in which the factor rises linearly to 1")
+    warm_up_start: float = Field(0.0, ge=0, le=1, description="factor at the first step of the warm-up")
+    per: Literal["epoch", "step"] = "epoch"
+
+
+class PolyOptions(ScheduleOptions):
+    """``(1 - fraction) ** exponent``, per epoch as in nnU-Net v2."""
+
+    exponent: float = Field(0.9, gt=0)
+
+
+class CosineOptions(ScheduleOptions):
+    """Half a cosine from 1 down to `final` (Loshchilov and Hutter, 2017, without restarts)."""
+
+    final: float = Field(0.0, ge=0, le=1)
+    per: Literal["epoch", "step"] = "step"
+
+
+class ConstantOptions(ScheduleOptions):
+    """The learning rate stays as it is."""
+
+
+class OneCycleOptions(ScheduleOptions):
+    """Half a cosine up to 1, then half a cosine down (Smith and Topin, 2018); the momentum is left alone."""
+
+    rise: float = Field(0.3, gt=0, lt=1, description="share of the training spent on the way up")
+    start: float = Field(0.04, ge=0, le=1, description="factor at the first step")
+    final: float = Field(4e-6, ge=0, le=1, description="factor at the last step")
+    per: Literal["epoch", "step"] = "step"
+
+
+class SegmentationOptions(Document):
+    """Supervised segmentation takes no options of its own: loss, optimiser and schedule are fields of `training`."""
