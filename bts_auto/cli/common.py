@@ -50,6 +50,59 @@ def option(arguments: argparse.Namespace, name: str, default: Any = None) -> Any
     return getattr(arguments, name, default)
 
 
+def place(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which dataset in which workspace, as arguments of `steps.py`."""
+    return {"dataset": option(arguments, "dataset"), "workspace": option(arguments, "workspace")}
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str | None) -> float | None:
+    """A duration such as ``90s``, ``30m`` or ``1.5h`` in seconds."""
+    from bts_auto.errors import BtsError
+
+    if text is None:
+        return None
+    try:
+        value = float(text[:-1]) * _UNITS_S[text[-1]]
+    except (ValueError, KeyError, IndexError):
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise BtsError(f"'{text}' is not a duration", where="--budget", mend="write it as 90s, 30m or 2h")
+    return value
+
+
+def tile(text: str | None) -> Any:
+    """``patch``, ``whole`` or voxels along each axis (one number: the same along all)."""
+    from bts_auto.errors import BtsError
+
+    if text in (None, "patch", "whole"):
+        return text
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise BtsError(f"'{text}' is not a tile", where="--tile", mend="write patch, whole, 96 or 96,96,64")
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def part(text: str | None) -> tuple[int, int] | None:
+    """``2/5`` as (2, 5): the second of five parts."""
+    from bts_auto.errors import BtsError
+
+    if text is None:
+        return None
+    try:
+        number, of = (int(piece) for piece in text.split("/"))
+    except ValueError:
+        number, of = 0, 0
+    if not 1 <= number <= of:
+        raise BtsError(f"'{text}' is not a part", where="--part", mend="write 1/4 to 4/4")
+    return number, of
+
+
 def run(
     made: argparse.ArgumentParser,
     argv: list[str] | None,

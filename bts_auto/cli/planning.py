@@ -1,0 +1,31 @@
+"""Options that the planning commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+PRESETS = ("plain", "resenc_m", "resenc_l", "resenc_xl")
+
+
+def add_planning_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the plan."""
+    group = parser.add_argument_group("planning")
+    group.add_argument(
+        "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there, else 8)"
+    )
+    group.add_argument("--preset", choices=PRESETS, default="plain", help="the network that is sized")
+
+
+def planning_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The chosen planning options as arguments of `steps.py`."""
+    return {"gpu_memory": arguments.gpu_memory, "preset": arguments.preset}
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how raw cases are read."""
+    group = parser.add_argument_group("reading")
+    group.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
+    group.add_argument(
+        "-np", "--workers", type=int, metavar="N", help="cases done at once (default: from free memory and cores)"
+    )

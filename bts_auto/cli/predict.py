@@ -1,0 +1,59 @@
+"""`bts_predict`: masks for new cases."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bts_auto.cli import common
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = common.parser("bts_predict", "Segment every case of a folder with the dataset's best model.")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="folder with CASE_0000.nii.gz ...")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the masks")
+    model = parser.add_argument_group("model (default: what bts_ensemble chose, else the best trained)")
+    model.add_argument("-c", "--configuration", metavar="NAME", help="this configuration")
+    model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="these folds (default: all that are trained)")
+    model.add_argument("--recipe", metavar="NAME", help="of this recipe")
+    model.add_argument("-m", "--model", type=Path, metavar="PACKAGE", help="a model package or fold folder")
+    how = parser.add_argument_group("how")
+    how.add_argument("--no-tta", action="store_true", help="no mirroring at test time")
+    how.add_argument("--step-size", type=float, metavar="X", help="distance of tiles as a share of the tile")
+    how.add_argument("--tile", metavar="SIZE", help="'patch', 'whole' or voxels along each axis: 96 or 96,96,64")
+    how.add_argument("--engine", default="auto", help="auto, torch or openvino")
+    how.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the network")
+    how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    how.add_argument("--save-probabilities", action="store_true", help="also one float16 image per label or region")
+    how.add_argument("--save-uncertainty", action="store_true", help="also the entropy over folds and mirrors")
+    how.add_argument("--overwrite", action="store_true", help="do finished cases again")
+    how.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
+    how.add_argument("--part", metavar="I/N", help="only every N-th case, starting with the I-th (for job arrays)")
+
+    def work(arguments: argparse.Namespace, observer):
+        from bts_auto import steps
+
+        return steps.predict(
+            arguments.input,
+            arguments.output,
+            **common.place(arguments),
+            configuration=arguments.configuration,
+            folds=arguments.folds,
+            recipe=arguments.recipe,
+            model=arguments.model,
+            tta=not arguments.no_tta,
+            step_size=arguments.step_size,
+            tile=common.tile(arguments.tile),
+            engine=arguments.engine,
+            precision=arguments.precision,
+            device=arguments.device,
+            save_probabilities=arguments.save_probabilities,
+            save_uncertainty=arguments.save_uncertainty,
+            overwrite=arguments.overwrite,
+            nan_to_zero=arguments.nan_to_zero,
+            part=common.part(arguments.part),
+            observer=observer,
+        )
+
+    return common.run(parser, argv, work)

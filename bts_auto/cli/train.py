@@ -1,0 +1,52 @@
+"""`bts_train`: train one fold of a configuration, then validate it on whole volumes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bts_auto.cli import common
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = common.parser("bts_train", "Train a configuration on a fold, then validate on the held-out cases.")
+    parser.add_argument("configuration", metavar="CONFIG", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
+    parser.add_argument("fold", metavar="FOLD", help="a number, 'all' (every case trains) or 'cv' (every fold in turn)")
+    parser.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change the plan: training.epochs=50")
+    length = parser.add_argument_group("length")
+    length.add_argument("--epochs", type=int, metavar="N", help="epochs (default: the plan's)")
+    length.add_argument("--iterations", type=int, metavar="N", help="steps per epoch (default: the plan's)")
+    length.add_argument("--budget", metavar="TIME", help="stop after this wall time, validation included: 30m, 2h, 90s")
+    start = parser.add_argument_group("start")
+    start.add_argument("--pretrained", type=Path, metavar="PACKAGE", help="start from these weights, where they fit")
+    start.add_argument("--restart", action="store_true", help="forget an unfinished or finished run and start over")
+    start.add_argument("--val", action="store_true", help="only validate the trained fold")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    machine.add_argument("--seed", type=int, help="seed of every random draw (default: the plan's)")
+    machine.add_argument("-np", "--workers", type=int, metavar="N", help="processes that make batches")
+
+    def work(arguments: argparse.Namespace, observer):
+        from bts_auto import steps
+
+        return steps.train(
+            arguments.configuration,
+            arguments.fold,
+            **common.place(arguments),
+            recipe=arguments.recipe,
+            settings=arguments.set,
+            epochs=arguments.epochs,
+            iterations=arguments.iterations,
+            budget=common.seconds(arguments.budget),
+            pretrained=arguments.pretrained,
+            restart=arguments.restart,
+            validate_only=arguments.val,
+            device=arguments.device,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            observer=observer,
+        )
+
+    return common.run(parser, argv, work)
