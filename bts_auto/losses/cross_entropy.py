@@ -1,0 +1,85 @@
+"""Cross entropy of exclusive classes, binary cross entropy of regions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bts_auto.losses.options import CrossEntropyOptions
+from bts_auto.losses.target import Target
+
+NOT_VALID = -100
+
+
+def voxelwise(logits: Tensor, target: Target, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of each voxel in nats, at least in single precision, 0 where the target is not valid.
+
+    Returns
+    -------
+    Tensor, shape (b, 1, \\*s) for classes, (b, r, \\*s) for regions
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if target.classes is not None:
+        classes = masked_classes(target)
+        loss = functional.cross_entropy(
+            logits, classes, ignore_index=NOT_VALID, label_smoothing=label_smoothing, reduction="none"
+        )
+        return loss.unsqueeze(1)
+    truth = smoothed_regions(target, logits.dtype, label_smoothing)
+    loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return loss if target.valid is None else loss * target.valid
+
+
+def masked_classes(target: Target) -> Tensor:
+    """The classes (b, \\*s), `NOT_VALID` where the target is not valid."""
+    assert target.classes is not None
+    return target.classes if target.valid is None else target.classes.masked_fill(~target.valid[:, 0], NOT_VALID)
+
+
+def smoothed_regions(target: Target, kind: torch.dtype, label_smoothing: float = 0.0) -> Tensor:
+    """The regions (b, r, \\*s) as numbers, drawn towards 1/2 by `label_smoothing`."""
+    assert target.regions is not None
+    truth = target.regions.to(kind)
+    return truth if label_smoothing == 0 else truth * (1 - label_smoothing) + label_smoothing / 2
+
+
+def valid_voxels(target: Target) -> Tensor | int:
+    """How many entries a mean over the target's valid voxels (times regions) has; at least 1."""
+    channels = 1 if target.regions is None else target.regions.shape[1]
+    if target.valid is not None:
+        return target.valid.sum().clamp_min(1) * channels
+    shaped = target.classes if target.regions is None else target.regions
+    assert shaped is not None
+    return shaped.numel()
+
+
+class CrossEntropy:
+    """Mean cross entropy over the valid voxels (and regions); 0 when no voxel is valid.
+
+    Where nnU-Net has regions and an ignore label, it divides by the valid voxels alone, so that its term grows with the
+    number of regions; here the mean is a mean, with or without an ignore label.
+
+    Parameters
+    ----------
+    options : CrossEntropyOptions
+    batch_dice : bool
+        Without effect: a mean over voxels does not depend on it.
+    """
+
+    def __init__(self, options: CrossEntropyOptions, *, batch_dice: bool = False) -> None:
+        self.options = options
+
+    def __call__(self, logits: Tensor, target: Target) -> Tensor:
+        """(b, k, \\*s) -> scalar, at least 0."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        smoothing = self.options.label_smoothing
+        if target.classes is not None:
+            total = functional.cross_entropy(
+                logits, masked_classes(target), ignore_index=NOT_VALID, label_smoothing=smoothing, reduction="sum"
+            )
+            return total / valid_voxels(target)
+        truth = smoothed_regions(target, logits.dtype, smoothing)
+        weight = None if target.valid is None else target.valid.to(logits.dtype)
+        total = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="sum")
+        return total / valid_voxels(target)

@@ -1,0 +1,108 @@
+"""The sums over voxels that all overlap losses (Dice, Tversky, ...) are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bts_auto.losses.target import Target
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Soft voxel counts per sample and channel, each of shape (b, k), or (1, k) when pooled over the batch.
+
+    Attributes
+    ----------
+    intersection : Tensor
+        Sum of the predicted probability where the channel is true.
+    predicted : Tensor
+        Sum of the predicted probability.
+    true : Tensor
+        Number of voxels where the channel is true.
+    """
+
+    intersection: Tensor
+    predicted: Tensor
+    true: Tensor
+
+    def pooled(self) -> Overlap:
+        """The sums over the whole batch."""
+        return Overlap(*(part.sum(0, keepdim=True) for part in (self.intersection, self.predicted, self.true)))
+
+
+def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Overlap:
+    """Count overlaps of the predicted probabilities with the truth, in at least single precision.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (b, k, \\*s)
+    target : Target
+        Classes make softmax probabilities, regions sigmoid ones. Voxels that are not valid count nowhere.
+    background : bool
+        Whether channel 0 of softmax counts.
+    """
+    precision = torch.promote_types(logits.dtype, torch.float32)
+    if target.classes is not None:
+        probabilities = logits.softmax(1, dtype=precision)
+        sums = _ClassSums.apply(probabilities, target.classes, target.valid)
+        return Overlap(*(part if background else part[:, 1:] for part in sums))
+    assert target.regions is not None
+    probabilities, regions = torch.sigmoid(logits.to(precision)), target.regions
+    axes = tuple(range(2, logits.ndim))
+    if target.valid is not None:
+        probabilities, regions = probabilities * target.valid, regions & target.valid
+    true = regions.sum(axes, dtype=precision)
+    return Overlap((probabilities * regions).sum(axes), probabilities.sum(axes), true)
+
+
+class _ClassSums(torch.autograd.Function):
+    """Per class: probability where it is true, probability, voxels where it is true.
+
+    A function of its own because the truth is one integer per voxel: neither direction needs it one-hot, and what is
+    kept for the way back are the integers alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, probabilities: Tensor, classes: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
+        index = classes.unsqueeze(1)
+        of_truth = probabilities.gather(1, index).flatten(1)
+        ones = torch.ones_like(of_truth)
+        masked = probabilities
+        if valid is not None:
+            masked = probabilities * valid
+            of_truth, ones = of_truth * valid.flatten(1), valid.flatten(1).to(of_truth.dtype)
+        k, flat = probabilities.shape[1], classes.flatten(1)
+        ctx.save_for_backward(classes, valid)
+        ctx.shape = probabilities.shape
+        true = _sums_by_class(ones, flat, k)
+        ctx.mark_non_differentiable(true)
+        return _sums_by_class(of_truth, flat, k), masked.flatten(2).sum(2), true
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_intersection: Tensor, of_predicted: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        classes, valid = ctx.saved_tensors
+        b, k, *size = ctx.shape
+        gradient = of_predicted.reshape(b, k, *[1] * len(size)).expand(ctx.shape).contiguous()
+        at_truth = of_intersection.gather(1, classes.flatten(1)).reshape(b, 1, *size)
+        gradient.scatter_add_(1, classes.unsqueeze(1), at_truth)  # one addend a voxel: the same sum every time
+        if valid is not None:
+            gradient.mul_(valid)
+        return gradient, None, None
+
+
+def _sums_by_class(values: Tensor, classes: Tensor, k: int) -> Tensor:
+    """Sum `values` (b, n) over the voxels of each class (b, n) -> (b, k).
+
+    The CPU adds one voxel after another, in double precision since millions of addends would exhaust single precision.
+    Elsewhere, where scattered additions race each other, one reduction per class gives the same sum every time.
+    """
+    if values.device.type == "cpu":
+        sums = torch.zeros(values.shape[0], k, dtype=torch.float64)
+        return sums.scatter_add_(1, classes, values.double()).to(values.dtype)
+    return torch.stack([torch.where(classes == c, values, 0).sum(1) for c in range(k)], dim=1)
