@@ -5,16 +5,20 @@ Field names are nnU-Net v2's where it has one. Spatial fields of a configuration
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bts_auto import registry
 from bts_auto.data.labels import Labels
 from bts_auto.documents import Document, parse
 from bts_auto.errors import PlanError
 from bts_auto.files import hash_json, read_json, write_json
+from bts_auto.plan.merge import merge
+from bts_auto.plan.presets import PresetName
 
 PLAN_VERSION = 1
 Ints = tuple[int, ...]
@@ -37,10 +41,10 @@ class LossTerm(Component):
 class Resampling(Document):
     """How arrays are brought to the planned spacing and back."""
 
-    image_order: int = 3
-    label_order: int = 1
-    probabilities_order: int = 1
-    order_z: int = 0
+    image_order: int = Field(3, ge=0, le=5)
+    label_order: int = Field(1, ge=0, le=5)
+    probabilities_order: int = Field(1, ge=0, le=5)
+    order_z: int = Field(0, ge=0, le=5)
     separate_z: bool | None = Field(None, description="None: where one axis is more than 3 times coarser than the others")
 
 
@@ -97,10 +101,44 @@ class SegmentationConfiguration(Document):
     previous_stage: str | None = None
     next_stage: str | tuple[str, ...] | None = None
 
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> SegmentationConfiguration:
+        problems = list(self._disagreements())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _disagreements(self) -> Iterator[str]:
+        dims, stages = self.dims, self.n_stages
+        if dims not in (2, 3):
+            yield f"patch_size has {dims} axes, a patch has 2 or 3"
+        for name in ("spacing", "median_image_size_in_voxels"):
+            if len(getattr(self, name)) != dims:
+                yield f"{name} has {len(getattr(self, name))} axes, patch_size has {dims}"
+        for name in ("features_per_stage", "kernel_sizes", "strides"):
+            if len(getattr(self, name)) != stages:
+                yield f"{name} has {len(getattr(self, name))} entries for {stages} stages"
+        if any(len(entry) != dims for entry in (*self.kernel_sizes, *self.strides)):
+            yield f"kernel_sizes and strides need {dims} numbers for each stage"
+        elif any(edge < 1 or edge % n for edge, n in zip(self.patch_size, self.divisors, strict=True)):
+            yield f"patch_size {self.patch_size} is not a multiple of the strides' product {self.divisors}"
+        if any(value <= 0 for value in self.spacing):
+            yield f"spacing {self.spacing} is not positive"
+        if len(self.use_mask_for_norm) != len(self.normalization_schemes):
+            yield "use_mask_for_norm and normalization_schemes need one entry for each channel"
+        axes = self.inference.mirror_axes
+        if len(set(axes)) != len(axes) or not set(axes) <= set(range(dims)):
+            yield f"inference.mirror_axes {axes} must be different axes of 0 to {dims - 1}"
+
     @property
     def dims(self) -> int:
         """2 or 3: the number of spatial axes of a patch."""
         return len(self.patch_size)
+
+    @property
+    def divisors(self) -> Ints:
+        """What each axis of a patch is a multiple of: the product of the strides."""
+        return tuple(math.prod(stride[axis] for stride in self.strides) for axis in range(self.dims))
 
     def network_options(self) -> Any:
         """The network's options; those that the planner decides are filled in from this configuration."""
@@ -112,6 +150,28 @@ class SegmentationConfiguration(Document):
         fields = type(registry.options("network", self.network.name, None)).model_fields
         values = {name: value for name, value in planned.items() if name in fields} | self.network.options
         return registry.options("network", self.network.name, values)
+
+    def check_components(self) -> None:
+        """Look up every component and validate its options; none is loaded.
+
+        Raises
+        ------
+        PlanError
+            For an unknown component or option, or a value that does not fit.
+        """
+        self.network_options()
+        training = self.training
+        named = [
+            ("objective", training.objective),
+            ("optimizer", training.optimizer),
+            ("schedule", training.schedule),
+            *(("loss", term) for term in training.loss),
+            *(("augmentation", one) for one in training.augmentation or ()),
+            *(("postprocessing", rule) for rule in self.postprocessing),
+            *(("normaliser", Component(name=scheme)) for scheme in self.normalization_schemes),
+        ]
+        for kind, one in named:
+            registry.options(kind, one.name, one.options)
 
     def preprocessing_key(self) -> str:
         """Hash of all that decides a stored case's content (not the patch), 8 hexadecimal digits."""
@@ -126,12 +186,12 @@ class Plan(Document):
     `configurations` may hold partial entries with ``inherits_from``; :meth:`configuration` resolves them.
     """
 
-    version: int = PLAN_VERSION
+    version: Literal[1] = PLAN_VERSION
     dataset_name: str
     recipe: str = "default"
     planner: Literal["nnunet", "measured"] = "nnunet"
-    preset: Literal["plain", "resenc_m", "resenc_l", "resenc_xl"] = "plain"
-    gpu_memory_gb: float = 8
+    preset: PresetName = "plain"
+    gpu_memory_gb: float = Field(8, gt=0)
     fingerprint_hash: str = ""
     channel_names: tuple[str, ...]
     labels: dict[str, int | Ints]
@@ -142,7 +202,7 @@ class Plan(Document):
     transpose_forward: Ints
     transpose_backward: Ints
     original_median_spacing_after_transp: Floats
-    original_median_shape_after_transp: Floats
+    original_median_shape_after_transp: Ints
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]]
     configurations: dict[str, dict[str, Any]]
 
@@ -156,14 +216,38 @@ class Plan(Document):
         """
         if name not in self.configurations:
             raise PlanError(f"the plan has no configuration '{name}'", mend=f"it has {', '.join(self.configurations)}")
-        merged, seen, at = {}, [], name
+        merged: dict[str, Any] = {}
+        seen: list[str] = []
+        at: str | None = name
         while at is not None:
             if at in seen or at not in self.configurations:
                 raise PlanError(f"configuration '{name}' inherits from '{at}', which is missing or in a circle")
             seen.append(at)
-            merged = self.configurations[at] | merged
+            merged = merge(self.configurations[at], merged)
             at = self.configurations[at].get("inherits_from")
         return parse(SegmentationConfiguration, merged, where=f"configuration '{name}'")
+
+    def check(self) -> None:
+        """Check that all configurations are complete, that their components exist, and that stages name each other.
+
+        Raises
+        ------
+        PlanError
+            With the configuration's name and the first problem.
+        """
+        if sorted(self.transpose_forward) != [0, 1, 2] or self.transpose_backward != tuple(
+            self.transpose_forward.index(axis) for axis in range(3)
+        ):
+            raise PlanError("transpose_forward and transpose_backward must be inverse orders of the axes 0, 1, 2")
+        for name in self.configurations:
+            configuration = self.configuration(name)
+            configuration.check_components()
+            following = configuration.next_stage or ()
+            for stage in (configuration.previous_stage, *((following,) if isinstance(following, str) else following)):
+                if stage is not None and stage not in self.configurations:
+                    raise PlanError(f"configuration '{name}' names the stage '{stage}', which the plan has not")
+            if len(configuration.normalization_schemes) != len(self.channel_names):
+                raise PlanError(f"configuration '{name}' does not normalise each of {len(self.channel_names)} channels")
 
     def label_set(self) -> Labels:
         """The dataset's labels."""
@@ -187,8 +271,7 @@ class Plan(Document):
                 mend="plan again with bts_plan",
             )
         plan = parse(cls, values, where=path)
-        for name in plan.configurations:
-            plan.configuration(name)
+        plan.check()
         return plan
 
     def save(self, path: Path | str) -> None:
