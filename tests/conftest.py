@@ -19,7 +19,7 @@ def no_outside_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def raw_dataset(tmp_path: Path) -> Path:
-    """A fresh raw dataset of four cases, two channels and three tumour labels in ``tmp_path/raw``; tests may spoil it."""
+    """Four fresh cases with two channels and three tumour labels, in ``tmp_path/raw``; tests may spoil them."""
     return make_raw_dataset(tmp_path / "raw")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,8 @@ import numpy as np
 # software and converters round headers to about this.
 _SAME_MM = 1e-3
 _SAME_COSINE = 1e-3
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,19 @@ class Geometry:
         Centre of the first voxel in patient coordinates (x, y, z), LPS, in mm - ITK's convention.
     direction : tuple of float
         ITK's 3x3 direction matrix in row-major order; its columns are the unit vectors of the image axes x, y, z.
+    planar : bool
+        The file is 2D: z was added with one voxel, and is left out again on writing.
+    affine : tuple of float or None
+        The upper three rows of a NIfTI header's own voxel-to-world matrix (RAS, row-major) where its axes are not at
+        right angles, so that `direction` can only be the nearest matrix whose axes are. Written back unchanged.
     """
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    direction: tuple[float, ...] = IDENTITY
+    planar: bool = False
+    affine: tuple[float, ...] | None = None
 
     def differences(self, other: Geometry) -> list[str]:
         """What differs between two grids, in words with both values; an empty list when they are the same."""
@@ -43,6 +54,15 @@ class Geometry:
             if not np.allclose(mine, theirs, rtol=0, atol=tolerance):
                 found.append(f"{name} {_short(mine)} against {_short(theirs)}")
         return found
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Geometry:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _short(values: tuple[float, ...]) -> str:

@@ -1,0 +1,320 @@
+"""Raw datasets on disk, in nnU-Net v2's format, and the cases of a folder that is to be predicted.
+
+``DatasetXXX_Name/`` holds ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file for each channel), ``labelsTr/CASE.nii.gz``
+and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training cases) and ``cases.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bts_auto.data.labels import Labels
+from bts_auto.errors import CaseFailure, DataError
+
+NAME = re.compile(r"Dataset(\d{3})_(.+)")
+_NUMBERED = re.compile(r"(.+)_(\d{4})")
+# Formats whose files may hold all channels of a case (colours).
+_MANY_CHANNELS = (".png", ".bmp", ".tif", ".tiff")
+_KNOWN = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", *_MANY_CHANNELS)
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case: an image for each channel, in order, and the label map where there is one."""
+
+    case: str
+    images: tuple[Path, ...]
+    mask: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return self.images if self.mask is None else (*self.images, self.mask)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A raw dataset; :meth:`open` reads its dataset.json and looks at no image."""
+
+    folder: Path
+    document: dict[str, Any]
+    channels: tuple[str, ...]
+    labels: Labels
+    file_ending: str
+
+    @classmethod
+    def open(cls, folder: Path | str) -> RawDataset:
+        """Read the dataset.json of a dataset folder.
+
+        Unknown keys are tolerated (other programs keep theirs there; ``overwrite_image_reader_writer`` is one).
+
+        Raises
+        ------
+        DataError
+            When the folder or dataset.json is missing, or a declaration in it is wrong.
+        """
+        folder = Path(folder)
+        path = folder / "dataset.json"
+        if not folder.is_dir():
+            raise DataError("no such dataset folder", where=folder)
+        if not path.is_file():
+            raise DataError("has no dataset.json", where=folder)
+        document = _read_document(path)
+        channels = _channels(document, path)
+        ending = document.get("file_ending", ".nii.gz")
+        if not isinstance(ending, str) or ending.lower() not in _KNOWN:
+            raise DataError(f"file_ending {ending!r} is not known", where=path, mend=f"known are {' '.join(_KNOWN)}")
+        try:
+            labels = Labels.from_dataset(document)
+        except DataError as error:
+            raise DataError(error.what, where=path, mend=error.mend) from None
+        return cls(folder, document, channels, labels, ending)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, ``DatasetXXX_Name``."""
+        return self.folder.name
+
+    @property
+    def id(self) -> int | None:
+        """The number in the name; None where the folder is called otherwise."""
+        match = NAME.fullmatch(self.name)
+        return int(match[1]) if match else None
+
+    def training_cases(self) -> dict[str, CaseFiles]:
+        """The labelled training cases by name, sorted.
+
+        A case with a missing file is among them with the path where that file should be, so that reading names it.
+
+        Raises
+        ------
+        DataError
+            When there is no case at all, or one name stands for two.
+        """
+        if "dataset" in self.document:
+            return self._mapped_cases()
+        found = self._numbered("imagesTr", "labelsTr", required_mask=True)
+        masks = _by_name(self.folder / "labelsTr", self.file_ending)
+        for case in sorted(masks.keys() - found.keys()):
+            found[case] = CaseFiles(case, self._expected(self.folder / "imagesTr", case), masks[case])
+        if not found:
+            raise DataError(_nothing(self.folder / "imagesTr", self.file_ending), where=self.folder / "imagesTr")
+        return dict(sorted(found.items()))
+
+    def test_cases(self) -> dict[str, CaseFiles]:
+        """The cases of ``imagesTs``, with their label maps where ``labelsTs`` has them."""
+        return self._numbered("imagesTs", "labelsTs")
+
+    def unlabelled_cases(self) -> dict[str, CaseFiles]:
+        """The cases of ``imagesUn``."""
+        return self._numbered("imagesUn", None)
+
+    def table(self) -> dict[str, dict[str, str]]:
+        """``cases.csv``: for each case its columns as text; empty where there is no such file.
+
+        Raises
+        ------
+        DataError
+            When the file has no column ``case`` or repeats a case.
+        """
+        path = self.folder / "cases.csv"
+        if not path.is_file():
+            return {}
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        table: dict[str, dict[str, str]] = {}
+        for row in rows:
+            case = (row.pop("case", None) or "").strip()
+            if not case or case in table:
+                raise DataError(f"case '{case}' twice" if case else "every row needs a value in column 'case'", where=path)
+            table[case] = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        return table
+
+    def patients(self) -> dict[str, str]:
+        """The patient of each case that ``cases.csv`` gives a ``patient_id``."""
+        return {case: row["patient_id"] for case, row in self.table().items() if row.get("patient_id")}
+
+    def remarks(self, n_cases: int | None = None) -> list[str]:
+        """What is odd but no hindrance, as lines: ``numTraining`` that is not the number of cases."""
+        declared = self.document.get("numTraining")
+        n_cases = len(self.training_cases()) if n_cases is None else n_cases
+        if declared is None or declared == n_cases:
+            return []
+        return [f"{self.folder / 'dataset.json'}: numTraining is {declared}, the dataset has {n_cases} training cases"]
+
+    def _expected(self, folder: Path, case: str) -> tuple[Path, ...]:
+        return tuple(folder / f"{case}_{number:04d}{self.file_ending}" for number in range(len(self.channels)))
+
+    def _numbered(self, images: str, masks: str | None, required_mask: bool = False) -> dict[str, CaseFiles]:
+        grouped, _ = _group(self.folder / images, self.file_ending)
+        found = {}
+        for case, numbered in sorted(grouped.items()):
+            paths = self._expected(self.folder / images, case)
+            if _one_for_all(numbered, len(self.channels), self.file_ending):
+                paths = paths[:1]
+            extra = [path for number, path in numbered.items() if number >= len(self.channels)]
+            mask = self.folder / masks / f"{case}{self.file_ending}" if masks else None
+            if mask is not None and not required_mask and not mask.is_file():
+                mask = None
+            found[case] = CaseFiles(case, (*paths, *extra), mask)
+        return found
+
+    def _mapped_cases(self) -> dict[str, CaseFiles]:
+        """Cases from dataset.json's ``dataset``; variables are expanded, relative paths start at the dataset folder."""
+        mapping = self.document["dataset"]
+        where = self.folder / "dataset.json"
+        if not isinstance(mapping, Mapping) or not mapping:
+            raise DataError("'dataset' must map each case to its images and label", where=where)
+        found = {}
+        for case, entry in sorted(mapping.items()):
+            try:
+                images, label = entry["images"], entry["label"]
+            except (TypeError, KeyError):
+                raise DataError(f"case '{case}' under 'dataset' needs 'images' and 'label'", where=where) from None
+            paths = [images] if isinstance(images, str) else list(images)
+            found[case] = CaseFiles(case, tuple(self._locate(path) for path in paths), self._locate(label))
+        return found
+
+    def _locate(self, path: str) -> Path:
+        expanded = Path(os.path.expandvars(path)).expanduser()
+        return expanded if expanded.is_absolute() else (self.folder / expanded).resolve()
+
+
+def find_cases(
+    folder: Path | str, n_channels: int, file_ending: str
+) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
+    """The cases in a folder of images that are to be predicted.
+
+    Files are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; with a single channel ``CASE.nii.gz`` will do. An RGB image
+    holds three channels in one file.
+
+    Returns
+    -------
+    cases : dict of str to CaseFiles
+        Complete ones, sorted.
+    failures : list of CaseFailure
+        Cases with a missing or a superfluous channel.
+
+    Raises
+    ------
+    DataError
+        When the folder is missing or holds no case at all.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError("no such folder", where=folder)
+    grouped, plain = _group(folder, file_ending)
+    found: dict[str, CaseFiles] = {}
+    failures = []
+    for case, path in plain.items():
+        if n_channels == 1 and case not in grouped:
+            grouped[case] = {0: path}
+        else:
+            reason = f"no channel number in the name; {n_channels} files {case}_0000{file_ending} ... are expected"
+            failures.append(CaseFailure(case, f"{path}: {reason}"))
+    for case, numbered in sorted(grouped.items()):
+        n_expected = 1 if _one_for_all(numbered, n_channels, file_ending) else n_channels
+        missing = [number for number in range(n_expected) if number not in numbered]
+        extra = [number for number in numbered if number >= n_expected]
+        if missing:
+            names = ", ".join(f"{case}_{number:04d}{file_ending}" for number in missing)
+            failures.append(CaseFailure(case, f"{folder}: missing channel file {names}"))
+        elif extra:
+            names = ", ".join(numbered[number].name for number in extra)
+            failures.append(CaseFailure(case, f"{folder}: {names} is more than the {n_channels} channels of the model"))
+        else:
+            found[case] = CaseFiles(case, tuple(numbered[number] for number in range(n_expected)))
+    if not found and not failures:
+        raise DataError(_nothing(folder, file_ending), where=folder)
+    return found, sorted(failures, key=lambda failure: failure.case)
+
+
+def _one_for_all(numbered: Mapping[int, Path], n_channels: int, file_ending: str) -> bool:
+    """Whether one file may hold every channel of the case."""
+    return n_channels > 1 and set(numbered) == {0} and file_ending.lower() in _MANY_CHANNELS
+
+
+def _visible(folder: Path) -> Iterable[Path]:
+    """Files of a folder but hidden ones (the "._" files of a Mac among them)."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def _by_name(folder: Path, file_ending: str) -> dict[str, Path]:
+    """Files by their name without the ending.
+
+    Raises
+    ------
+    DataError
+        When a file has the same name with another image ending, so that it is not clear which one is meant.
+    """
+    found = {path.name[: -len(file_ending)]: path for path in _visible(folder) if path.name.endswith(file_ending)}
+    for path in _visible(folder):
+        ending = next((known for known in _KNOWN if path.name.lower().endswith(known)), None)
+        name = path.name[: -len(ending)] if ending else ""
+        if name in found and found[name] != path:
+            raise DataError(
+                f"duplicate case: both {found[name].name} and {path.name}", where=folder, mend="keep one of them"
+            )
+    return found
+
+
+def _group(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
+    """Files by case and channel number, and those without a number by name."""
+    grouped: dict[str, dict[int, Path]] = {}
+    plain = {}
+    for name, path in _by_name(folder, file_ending).items():
+        match = _NUMBERED.fullmatch(name)
+        if match:
+            grouped.setdefault(match[1], {})[int(match[2])] = path
+        else:
+            plain[name] = path
+    return grouped, plain
+
+
+def _nothing(folder: Path, file_ending: str) -> str:
+    others = [path.name for path in _visible(folder)]
+    seen = f"; it holds {', '.join(others[:3])}{' ...' if len(others) > 3 else ''}" if others else ""
+    return f"no image ends in {file_ending}{seen}"
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"'{twice}' stands there twice", where=path, mend="give each case and each key once")
+        return content
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"is not valid JSON ({error})", where=path) from None
+    if not isinstance(document, dict):
+        raise DataError("must hold a JSON object", where=path)
+    return document
+
+
+def _channels(document: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Channel names in the order of their numbers; "modality" is what nnU-Net v1 called them."""
+    named = document.get("channel_names", document.get("modality"))
+    if isinstance(named, list):
+        named = dict(enumerate(named))
+    if not isinstance(named, Mapping) or not named:
+        raise DataError("needs 'channel_names', such as {'0': 'T1'}", where=path)
+    try:
+        ordered = {int(number): str(name) for number, name in named.items()}
+    except ValueError:
+        raise DataError("'channel_names' must map numbers to names, such as {'0': 'T1'}", where=path) from None
+    if sorted(ordered) != list(range(len(ordered))):
+        raise DataError(f"'channel_names' must count from 0, not {', '.join(map(str, named))}", where=path)
+    return tuple(ordered[number] for number in sorted(ordered))
