@@ -13,7 +13,7 @@ Loss = Callable[[Tensor, Target], Tensor]
 
 
 def scale_weights(n_scales: int) -> tuple[float, ...]:
-    """Weights of the resolutions, finest first: 1, 1/2, 1/4, ..., the coarsest 0 when there are several; their sum is 1.
+    """Weights of the resolutions, finest first: 1, 1/2, 1/4, ..., the coarsest 0 if there are several; they sum to 1.
 
     nnU-Net v2's rule (nnUNetTrainer._build_loss).
     """

@@ -24,8 +24,8 @@ class SoftDice:
 
     References
     ----------
-    Milletari et al., V-Net, 3DV 2016, section 3, with the linear denominator of Drozdzal et al., DLMIA 2016, equation 3;
-    `smooth` and the choice of channels are nnU-Net v2's.
+    Milletari et al., V-Net, 3DV 2016, section 3; linear denominator: Drozdzal et al., DLMIA 2016, equation 3; `smooth`
+    and the choice of channels: nnU-Net v2.
     """
 
     def __init__(self, options: DiceOptions, *, batch_dice: bool) -> None:

@@ -34,14 +34,20 @@ class Target:
             raise ValueError("a target has either classes or regions")
 
     @property
+    def _truth(self) -> torch.Tensor:
+        truth = self.regions if self.classes is None else self.classes
+        assert truth is not None  # checked when it was made
+        return truth
+
+    @property
     def size(self) -> tuple[int, ...]:
         """The spatial size \\*s."""
-        return tuple(self.regions.shape[2:] if self.classes is None else self.classes.shape[1:])
+        return tuple(self._truth.shape[2:] if self.classes is None else self._truth.shape[1:])
 
     @property
     def device(self) -> torch.device:
         """Where the tensors lie."""
-        return self.regions.device if self.classes is None else self.classes.device
+        return self._truth.device
 
     def to(self, device: torch.device | str) -> Target:
         """The same target on another device."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from bts_auto.data.labels import Labels
@@ -45,7 +45,7 @@ class FoldRecord(Document):
     configuration: str
     fold: FoldName
     epoch: int = 0
-    dataset: dict[str, Any] = {}
+    dataset: dict[str, Any] = Field(default_factory=dict)
     source: str = "bts_auto"
 
 
@@ -173,7 +173,8 @@ def parse_record(metadata: Mapping[str, Any], where: object) -> FoldRecord:
         return FoldRecord.model_validate(dict(metadata))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"damaged metadata: '{'.'.join(map(str, first['loc']))}' {first['msg']}", where=where) from None
+        key = ".".join(map(str, first["loc"]))
+        raise ModelError(f"damaged metadata: '{key}': {first['msg']}", where=where) from None
 
 
 def fold_folder(results: Path, recipe: str, configuration: str, fold: FoldName) -> Path:

@@ -21,6 +21,10 @@ _INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMALISATIONS = (nn.InstanceNorm2d, nn.InstanceNorm3d, *_BATCH_NORMS, nn.GroupNorm)
+
 
 def convolution(
     dims: int,
@@ -37,7 +41,9 @@ def convolution(
     return _CONV[dims](in_channels, out_channels, tuple(kernel_size), step, padding, bias=bias)  # type: ignore[arg-type]
 
 
-def upsampling(dims: int, in_channels: int, out_channels: int, stride: Sequence[int], *, bias: bool = True) -> nn.Module:
+def upsampling(
+    dims: int, in_channels: int, out_channels: int, stride: Sequence[int], *, bias: bool = True
+) -> nn.Module:
     """A transposed convolution whose kernel is its stride, so that no two of its outputs share an input."""
     size = tuple(stride)
     return _CONV_TRANSPOSE[dims](in_channels, out_channels, size, size, bias=bias)  # type: ignore[arg-type]
@@ -157,15 +163,15 @@ def initialise(module: nn.Module, generator: torch.Generator | None = None) -> N
     section 5.1 (scale 0).
     """
     for part in module.modules():
-        if isinstance(part, (*_CONV.values(), *_CONV_TRANSPOSE.values())):
+        if isinstance(part, _CONVOLUTIONS):
             nn.init.kaiming_normal_(part.weight, a=LEAKY_SLOPE, generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, (*_INSTANCE_NORM.values(), *_BATCH_NORM.values(), nn.GroupNorm)):
-            if isinstance(part, tuple(_BATCH_NORM.values())):
+        elif isinstance(part, _NORMALISATIONS):
+            if isinstance(part, _BATCH_NORMS):
                 part.reset_running_stats()
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
     for part in module.modules():
-        if isinstance(part, ResidualBlock) and not isinstance(part.second.norm, nn.Identity):
+        if isinstance(part, ResidualBlock) and isinstance(part.second.norm, _NORMALISATIONS):
             nn.init.zeros_(part.second.norm.weight)

@@ -22,13 +22,19 @@ class UNetOptions(Document):
     The first three fields have one entry per resolution stage, finest first; empty, they are the planner's to fill.
     """
 
-    features_per_stage: Ints = Field((), description="channels of each stage")
-    kernel_sizes: tuple[Ints, ...] = Field((), description="convolution kernel of each stage, one integer per axis")
-    strides: tuple[Ints, ...] = Field((), description="step with which each stage is entered, one integer per axis")
+    features_per_stage: Ints = Field(default=(), description="channels of each stage")
+    kernel_sizes: tuple[Ints, ...] = Field(
+        default=(), description="convolution kernel of each stage, one integer per axis"
+    )
+    strides: tuple[Ints, ...] = Field(
+        default=(), description="step with which each stage is entered, one integer per axis"
+    )
     conv_bias: bool = True
     norm: Literal["instance", "batch", "group", "none"] = "instance"
     activation: Literal["leaky_relu", "relu", "elu", "silu", "gelu"] = "leaky_relu"
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of channels dropped after each convolution in training")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of channels dropped after each convolution in training"
+    )
 
     @model_validator(mode="after")
     def _stages_agree(self) -> UNetOptions:
@@ -69,15 +75,19 @@ class UNetOptions(Document):
 class PlainUNetOptions(UNetOptions):
     """The plain convolutional U-Net; defaults are nnU-Net v2's."""
 
-    n_conv_per_stage: PerStage = Field(2, description="convolutions of each encoder stage")
-    n_conv_per_stage_decoder: PerStage = Field(2, description="convolutions of each decoder stage, coarsest first")
+    n_conv_per_stage: PerStage = Field(default=2, description="convolutions of each encoder stage")
+    n_conv_per_stage_decoder: PerStage = Field(
+        default=2, description="convolutions of each decoder stage, coarsest first"
+    )
 
 
 class ResidualUNetOptions(UNetOptions):
     """The U-Net with a residual encoder; defaults are nnU-Net v2's."""
 
-    n_blocks_per_stage: PerStage = Field(RESIDUAL_BLOCKS, description="residual blocks of each encoder stage")
-    n_conv_per_stage_decoder: PerStage = Field(1, description="convolutions of each decoder stage, coarsest first")
+    n_blocks_per_stage: PerStage = Field(default=RESIDUAL_BLOCKS, description="residual blocks of each encoder stage")
+    n_conv_per_stage_decoder: PerStage = Field(
+        default=1, description="convolutions of each decoder stage, coarsest first"
+    )
 
 
 def per_stage(value: PerStage, n_stages: int, name: str) -> Ints:

@@ -33,7 +33,8 @@ class DecoderStage(nn.Module):
         """Features one stage down and the encoder's features at this stage -> (b, features, \\*s)."""
         x = self.up(x)
         if x.shape[2:] != skip.shape[2:]:  # the encoder rounded an odd size up
-            x = x[(..., *(slice(size) for size in skip.shape[2:]))]
+            for axis, size in enumerate(skip.shape[2:], start=2):
+                x = x.narrow(axis, 0, size)
         return self.convs(torch.cat((x, skip), dim=1))
 
 
@@ -101,7 +102,7 @@ class UNet(nn.Module):
         Returns
         -------
         dict
-            ``{"logits": [...]}``: (b, out_channels, \\*s), and under deep supervision those of the coarser stages after.
+            ``{"logits": [...]}``: (b, out_channels, \\*s), and under deep supervision the coarser ones after it.
         """
         skips = []
         for stage in self.encoder:
@@ -133,10 +134,11 @@ def plain_unet(
     """
     options.check_planned(dims)
     counts = per_stage(options.n_conv_per_stage, options.n_stages, "n_conv_per_stage")
-    encoder, channels = [], in_channels
+    encoder: list[nn.Module] = []
+    channels = in_channels
     stages = zip(options.features_per_stage, options.kernel_sizes, options.strides, counts, strict=True)
     for features, kernel, stride, count in stages:
-        blocks = [ConvBlock(options, channels, features, kernel, stride)]
+        blocks: list[nn.Module] = [ConvBlock(options, channels, features, kernel, stride)]
         blocks += [ConvBlock(options, features, features, kernel) for _ in range(count - 1)]
         encoder.append(nn.Sequential(*blocks))
         channels = features
@@ -160,7 +162,8 @@ def residual_unet(
     options.check_planned(dims)
     counts = per_stage(options.n_blocks_per_stage, options.n_stages, "n_blocks_per_stage")
     stem = ConvBlock(options, in_channels, options.features_per_stage[0], options.kernel_sizes[0])
-    encoder, channels = [], options.features_per_stage[0]
+    encoder: list[nn.Module] = []
+    channels = options.features_per_stage[0]
     stages = zip(options.features_per_stage, options.kernel_sizes, options.strides, counts, strict=True)
     for features, kernel, stride, count in stages:
         blocks: list[nn.Module] = [stem] if not encoder else []
