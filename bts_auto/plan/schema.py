@@ -262,15 +262,25 @@ class Plan(Document):
         PlanError
             For another version, unknown keys (with the nearest known one) or values that do not fit.
         """
-        values = read_json(path)
+        return cls.from_values(read_json(path), where=path)
+
+    @classmethod
+    def from_values(cls, values: Any, *, where: object = None) -> Plan:
+        """Check the content of a plan's file, configurations included; `where` is named in errors.
+
+        Raises
+        ------
+        PlanError
+            As :meth:`load`.
+        """
         version = values.get("version") if isinstance(values, dict) else None
         if version != PLAN_VERSION:
             raise PlanError(
                 f"plan of version {version}, this program reads version {PLAN_VERSION}",
-                where=path,
+                where=where,
                 mend="plan again with bts_plan",
             )
-        plan = parse(cls, values, where=path)
+        plan = parse(cls, values, where=where)
         plan.check()
         return plan
 
