@@ -6,7 +6,6 @@ and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from bts_auto.data.labels import Labels
 from bts_auto.errors import CaseFailure, DataError
+from bts_auto.files import hash_file, hash_json
 
 NAME = re.compile(r"Dataset(\d{3})_(.+)")
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
@@ -37,6 +37,14 @@ class CaseFiles:
     def files(self) -> tuple[Path, ...]:
         """All of them."""
         return self.images if self.mask is None else (*self.images, self.mask)
+
+    def stamps(self) -> list[list[int]]:
+        """Size and time of change of each file: unchanged stamps mean unchanged content, at no reading."""
+        return [[status.st_size, status.st_mtime_ns] for status in (path.stat() for path in self.files)]
+
+    def content_hash(self) -> str:
+        """SHA-256 over the bytes of all files, as hexadecimal."""
+        return hash_json([hash_file(path) for path in self.files])
 
 
 @dataclass(frozen=True)
@@ -115,31 +123,6 @@ class RawDataset:
     def unlabelled_cases(self) -> dict[str, CaseFiles]:
         """The cases of ``imagesUn``."""
         return self._numbered("imagesUn", None)
-
-    def table(self) -> dict[str, dict[str, str]]:
-        """``cases.csv``: for each case its columns as text; empty where there is no such file.
-
-        Raises
-        ------
-        DataError
-            When the file has no column ``case`` or repeats a case.
-        """
-        path = self.folder / "cases.csv"
-        if not path.is_file():
-            return {}
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        table: dict[str, dict[str, str]] = {}
-        for row in rows:
-            case = (row.pop("case", None) or "").strip()
-            if not case or case in table:
-                raise DataError(f"case '{case}' twice" if case else "every row needs a value in column 'case'", where=path)
-            table[case] = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-        return table
-
-    def patients(self) -> dict[str, str]:
-        """The patient of each case that ``cases.csv`` gives a ``patient_id``."""
-        return {case: row["patient_id"] for case, row in self.table().items() if row.get("patient_id")}
 
     def remarks(self, n_cases: int | None = None) -> list[str]:
         """What is odd but no hindrance, as lines: ``numTraining`` that is not the number of cases."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bts_auto.data.case_table import patients
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json, write_json
@@ -28,7 +29,7 @@ class Split:
 
 
 def make_splits(
-    cases: Iterable[str], folds: int = FOLDS, seed: int = SEED, *, patients: Mapping[str, str] | None = None
+    cases: Iterable[str], folds: int = FOLDS, seed: int = SEED, *, of_patient: Mapping[str, str] | None = None
 ) -> list[Split]:
     """Draw the folds of a cross-validation.
 
@@ -43,7 +44,7 @@ def make_splits(
         With fewer cases there are as many folds as cases; one case gives one fold that validates on nothing.
     seed : int
         Of NumPy's ``RandomState``.
-    patients : mapping of str to str, optional
+    of_patient : mapping of str to str, optional
         The patient of each case (a case that is missing is its own patient). Scans of one patient stay together.
 
     Raises
@@ -53,7 +54,7 @@ def make_splits(
     """
     groups: dict[str, list[str]] = {}
     for case in sorted(cases):
-        groups.setdefault((patients or {}).get(case, case), []).append(case)
+        groups.setdefault((of_patient or {}).get(case, case), []).append(case)
     units = list(groups.values())
     if not units:
         raise DataError("there is no case to train with")
@@ -76,10 +77,10 @@ def load_or_make_splits(
     preprocessed_folder: Path,
     cases: Iterable[str],
     observer: Observer = SILENT,
-    *,
-    patients: Mapping[str, str] | None = None,
 ) -> list[Split]:
     """The folds of a dataset: a ``splits_final.json`` is obeyed, else ``splits.json`` is read or made.
+
+    Scans of one patient stay together where the raw folder has a ``cases.csv`` that names patients.
 
     ``splits_final.json`` (nnU-Net's format, in the preprocessed or the raw dataset folder) is never changed. When
     cases came or went since ``splits.json`` was made, the others stay in their folds and each new one joins the smallest,
@@ -102,11 +103,11 @@ def load_or_make_splits(
         known = {case for split in splits for case in (*split.train, *split.validation)}
         if known == set(cases):
             return splits
-        splits = _follow(splits, cases, patients or {})
+        splits = _follow(splits, cases, patients(raw_folder))
         came, went = len(set(cases) - known), len(known - set(cases))
         observer.note(f"{path}: {came} new and {went} removed cases, the others stay in their folds (delete it to draw anew)")
     else:
-        splits = make_splits(cases, patients=patients)
+        splits = make_splits(cases, of_patient=patients(raw_folder))
         if len(splits) < FOLDS:
             observer.note(_few(len(cases), len(splits)))
     write_json(path, [{"train": list(split.train), "val": list(split.validation)} for split in splits])
@@ -138,17 +139,17 @@ def _read(path: Path, cases: Sequence[str] | None = None) -> list[Split]:
     return splits
 
 
-def _follow(splits: Sequence[Split], cases: Sequence[str], patients: Mapping[str, str]) -> list[Split]:
+def _follow(splits: Sequence[Split], cases: Sequence[str], of_patient: Mapping[str, str]) -> list[Split]:
     """The same folds for other cases: the known ones stay, each new one joins its patient's or the smallest fold."""
     held = [[case for case in split.validation if case in cases] for split in splits]
     placed = {case for fold in held for case in fold}
     for case in cases:
         if case in placed:
             continue
-        patient = patients.get(case, case)
-        at = next((i for i, fold in enumerate(held) if any(patients.get(c, c) == patient for c in fold)), None)
+        patient = of_patient.get(case, case)
+        at = next((i for i, fold in enumerate(held) if any(of_patient.get(c, c) == patient for c in fold)), None)
         held[min(range(len(held)), key=lambda i: len(held[i])) if at is None else at].append(case)
     folds = [fold for fold in held if fold]
     if len(folds) < 2:
-        return make_splits(cases, patients=patients)
+        return make_splits(cases, of_patient=of_patient)
     return [Split(tuple(sorted(set(cases) - set(fold))), tuple(sorted(fold))) for fold in folds]

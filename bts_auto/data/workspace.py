@@ -26,23 +26,20 @@ class Workspace:
     def locate(cls, folder: Path | str | None = None) -> Workspace:
         """Find the workspace: `folder`, else ``$BTS_WORKSPACE``, else ``./bts_workspace``.
 
-        Without `folder`, ``$BTS_RAW`` (else ``$nnUNet_raw``), ``$BTS_PREPROCESSED`` and ``$BTS_RESULTS`` each move one of
-        its folders. A folder that was named for this call is the nearer wish and wins over the environment.
+        ``$BTS_RAW``, ``$BTS_PREPROCESSED`` and ``$BTS_RESULTS`` each move one of its folders. Where ``$BTS_RAW`` is unset
+        and the workspace has no raw folder of its own, an existing ``$nnUNet_raw`` takes its place.
         """
-        if folder is not None:
-            base = Path(folder).expanduser().absolute()
-            return cls(base / "raw", base / "preprocessed", base / "results")
-        base = Path(os.environ.get("BTS_WORKSPACE") or DEFAULT).expanduser().absolute()
+        base = Path(folder or os.environ.get("BTS_WORKSPACE") or DEFAULT).expanduser().absolute()
 
-        def place(name: str, *variables: str) -> Path:
-            moved = next((os.environ[variable] for variable in variables if os.environ.get(variable)), None)
+        def place(name: str, variable: str) -> Path:
+            moved = os.environ.get(variable)
             return Path(moved).expanduser().absolute() if moved else base / name
 
-        return cls(
-            place("raw", "BTS_RAW", "nnUNet_raw"),
-            place("preprocessed", "BTS_PREPROCESSED"),
-            place("results", "BTS_RESULTS"),
-        )
+        raw = place("raw", "BTS_RAW")
+        theirs = os.environ.get("nnUNet_raw")
+        if theirs and not os.environ.get("BTS_RAW") and not raw.is_dir() and Path(theirs).is_dir():
+            raw = Path(theirs).absolute()
+        return cls(raw, place("preprocessed", "BTS_PREPROCESSED"), place("results", "BTS_RESULTS"))
 
     def datasets(self) -> list[str]:
         """Names of all datasets that are there raw, preprocessed or as results, sorted."""
