@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from bts_auto.errors import ModelError
@@ -17,6 +18,7 @@ from bts_auto.files import atomic_path
 
 _METADATA = "bts_auto"
 _HEADER_LENGTH = 8  # bytes of the little-endian length with which a safetensors file begins
+_MAX_HEADER = 100_000_000  # the format's own limit
 
 
 def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
@@ -30,10 +32,13 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mappin
     metadata : mapping, optional
         Anything that JSON can hold.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    header = {_METADATA: json.dumps(dict(metadata or {}), allow_nan=False)}
     with atomic_path(path) as temporary:
-        save_file(_without_sharing(tensors), temporary, metadata=header)
+        save_file(_storable(state), temporary, metadata=_encode(metadata))
+
+
+def serialise(state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes that :func:`save_weights` writes."""
+    return save(_storable(state), metadata=_encode(metadata))
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -81,14 +86,32 @@ def parse_weights(data: bytes, where: object) -> tuple[dict[str, Tensor], dict[s
         state = load(data)
     except SafetensorError as error:
         raise ModelError(f"cannot be read as weights ({error})", where=where) from None
-    length = int.from_bytes(data[:_HEADER_LENGTH], "little")
-    header = json.loads(data[_HEADER_LENGTH : _HEADER_LENGTH + length])
-    return state, _decode(header.get("__metadata__"), where)
+    return state, parse_metadata(io.BytesIO(data), where)
+
+
+def parse_metadata(file: IO[bytes], where: object) -> dict[str, Any]:
+    """Read the JSON metadata from the beginning of a safetensors file.
+
+    Raises
+    ------
+    ModelError
+        When it is truncated or not ours; `where` is named.
+    """
+    length = int.from_bytes(file.read(_HEADER_LENGTH), "little")
+    try:
+        header = json.loads(file.read(min(length, _MAX_HEADER)))
+    except ValueError:
+        raise ModelError("cannot be read as weights (its header is damaged)", where=where) from None
+    return _decode(header.get("__metadata__") if isinstance(header, dict) else None, where)
 
 
 def as_precision(state: Mapping[str, Tensor], precision: torch.dtype) -> dict[str, Tensor]:
     """The state with its floating-point tensors in `precision`; integers stay as they are."""
     return {name: tensor.to(precision) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _encode(metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    return {_METADATA: json.dumps(dict(metadata or {}), allow_nan=False)}
 
 
 def _decode(header: Mapping[str, str] | None, where: object) -> dict[str, Any]:
@@ -100,11 +123,12 @@ def _decode(header: Mapping[str, str] | None, where: object) -> dict[str, Any]:
         raise ModelError("has damaged metadata", where=where) from None
 
 
-def _without_sharing(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give every tensor its own memory, which the format asks for; tied weights are stored as often as they occur."""
+def _storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, each in its own memory; tied weights are stored as often as they occur."""
     seen: set[int] = set()
     alone = {}
-    for name, tensor in tensors.items():
+    for name, given in state.items():
+        tensor = given.detach().cpu().contiguous()
         address = tensor.untyped_storage().data_ptr()
         alone[name] = tensor.clone() if address in seen and tensor.numel() else tensor
         seen.add(address)
