@@ -22,6 +22,10 @@ class Entry:
     options: str | None = None
 
 
+def _augmentation(component: str, options: str) -> Entry:
+    return Entry(f"bts_auto.train.augment.{component}", f"bts_auto.train.augment.options:{options}")
+
+
 TABLE: dict[str, dict[str, Entry]] = {
     "normaliser": {
         "ZScoreNormalization": Entry("bts_auto.preprocess.normalise:z_score"),
@@ -54,10 +58,82 @@ TABLE: dict[str, dict[str, Entry]] = {
             "bts_auto.train.objectives.segmentation:Segmentation", "bts_auto.train.options:SegmentationOptions"
         ),
     },
-    "augmentation": {},
-    "combiner": {},
-    "postprocessing": {},
-    "metric": {},
+    "augmentation": {
+        "spatial": _augmentation("spatial:Spatial", "SpatialOptions"),
+        "gaussian_noise": _augmentation("noise:GaussianNoise", "GaussianNoiseOptions"),
+        "gaussian_blur": _augmentation("blur:GaussianBlur", "GaussianBlurOptions"),
+        "brightness": _augmentation("brightness:Brightness", "BrightnessOptions"),
+        "contrast": _augmentation("contrast:Contrast", "ContrastOptions"),
+        "low_resolution": _augmentation("low_resolution:LowResolution", "LowResolutionOptions"),
+        "gamma": _augmentation("gamma:Gamma", "GammaOptions"),
+        "mirror": _augmentation("mirror:Mirror", "MirrorOptions"),
+        "mask_outside": _augmentation("mask_outside:MaskOutside", "MaskOutsideOptions"),
+        "previous_morphology": _augmentation("previous_morphology:PreviousMorphology", "PreviousMorphologyOptions"),
+        "previous_drop_component": _augmentation("previous_drop:PreviousDrop", "PreviousDropOptions"),
+    },
+    "engine": {
+        "torch": Entry("bts_auto.predict.engine_torch:TorchEngine"),
+        "openvino": Entry("bts_auto.predict.engine_openvino:OpenVinoEngine"),
+    },
+    "combiner": {
+        "by_region": Entry("bts_auto.combine.combiners:by_region", "bts_auto.combine.options:ByRegionOptions"),
+        "geometric_mean": Entry("bts_auto.combine.combiners:geometric", "bts_auto.combine.options:WeightedOptions"),
+        "mean": Entry("bts_auto.combine.combiners:mean"),
+        "simple": Entry("bts_auto.combine.combiners:simple", "bts_auto.combine.options:SimpleOptions"),
+        "staple": Entry("bts_auto.combine.combiners:staple", "bts_auto.combine.options:StapleOptions"),
+        "vote": Entry("bts_auto.combine.combiners:majority", "bts_auto.combine.options:VoteOptions"),
+        "weighted": Entry("bts_auto.combine.combiners:weighted", "bts_auto.combine.options:WeightedOptions"),
+    },
+    "postprocessing": {
+        "fill_holes": Entry(
+            "bts_auto.postprocess.fill_holes:fill_holes", "bts_auto.postprocess.options:FillHolesOptions"
+        ),
+        "keep_largest": Entry(
+            "bts_auto.postprocess.keep_largest:keep_largest", "bts_auto.postprocess.options:KeepLargestOptions"
+        ),
+        "minimum_size": Entry(
+            "bts_auto.postprocess.minimum_size:minimum_size", "bts_auto.postprocess.options:MinimumSizeOptions"
+        ),
+        "morphology": Entry(
+            "bts_auto.postprocess.morphology:morphology", "bts_auto.postprocess.options:MorphologyOptions"
+        ),
+        "nesting": Entry("bts_auto.postprocess.nesting:nesting", "bts_auto.postprocess.options:NestingOptions"),
+        "output_gate": Entry(
+            "bts_auto.postprocess.output_gate:output_gate", "bts_auto.postprocess.options:OutputGateOptions"
+        ),
+        "outside_brain": Entry("bts_auto.postprocess.outside_brain:outside_brain"),
+        "small_region": Entry(
+            "bts_auto.postprocess.small_region:small_region", "bts_auto.postprocess.options:SmallRegionOptions"
+        ),
+        "smoothing": Entry("bts_auto.postprocess.smoothing:smoothing", "bts_auto.postprocess.options:SmoothingOptions"),
+        "thresholds": Entry(
+            "bts_auto.postprocess.thresholds:thresholds", "bts_auto.postprocess.options:ThresholdsOptions"
+        ),
+        "volume_gate": Entry(
+            "bts_auto.postprocess.volume_gate:volume_gate", "bts_auto.postprocess.options:VolumeGateOptions"
+        ),
+    },
+    "metric": {
+        "assd": Entry("bts_auto.evaluate.distance:assd"),
+        "dice": Entry("bts_auto.evaluate.overlap:dice"),
+        "hd": Entry("bts_auto.evaluate.distance:hd"),
+        "hd95": Entry("bts_auto.evaluate.distance:hd95"),
+        "hd95_directed": Entry("bts_auto.evaluate.distance:hd95_directed"),
+        "hd95_pooled": Entry("bts_auto.evaluate.distance:hd95_pooled"),
+        "iou": Entry("bts_auto.evaluate.overlap:iou"),
+        "lesion_dice": Entry("bts_auto.evaluate.lesions:lesion_dice"),
+        "lesion_f1": Entry("bts_auto.evaluate.lesions:lesion_f1"),
+        "lesion_hd95": Entry("bts_auto.evaluate.lesions:lesion_hd95"),
+        "nsd": Entry("bts_auto.evaluate.distance:nsd"),
+        "panoptic_quality": Entry("bts_auto.evaluate.lesions:panoptic_quality"),
+        "precision": Entry("bts_auto.evaluate.overlap:precision"),
+        "recall": Entry("bts_auto.evaluate.overlap:recall"),
+        "reference_volume_ml": Entry("bts_auto.evaluate.overlap:reference_volume_ml"),
+        "relative_volume_error": Entry("bts_auto.evaluate.overlap:relative_volume_error"),
+        "specificity": Entry("bts_auto.evaluate.overlap:specificity"),
+        "volume_error_ml": Entry("bts_auto.evaluate.overlap:volume_error_ml"),
+        "volume_ml": Entry("bts_auto.evaluate.overlap:volume_ml"),
+    },
 }
 
 

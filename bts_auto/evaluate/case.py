@@ -1,0 +1,82 @@
+"""All scores of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from bts_auto.evaluate.empty import EmptyRule, empty_rule
+from bts_auto.evaluate.metric import NamedMetric, resolve
+from bts_auto.evaluate.pair import Pair, union_box
+
+CaseScores = dict[str, dict[str, float]]
+
+
+def score_case(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing: tuple[float, ...],
+    regions: Mapping[str, tuple[int, ...]],
+    metrics: Iterable[str] | Iterable[NamedMetric] | None = None,
+    *,
+    empty: str | Mapping | EmptyRule = "nan",
+    ignore: int | None = None,
+) -> CaseScores:
+    """Score a label map against a reference.
+
+    Parameters
+    ----------
+    prediction, reference : ndarray of int, shape (z, y, x)
+        Label maps on one grid.
+    spacing : tuple of float
+        Voxel distances (z, y, x) in mm.
+    regions : mapping of str to tuple of int
+        The integers that belong to each scored label or region (see :meth:`bts_auto.data.labels.Labels.scoring`).
+    metrics : iterable of str, optional
+        Names as :func:`bts_auto.evaluate.metric.resolve` takes them, or what it returns.
+    empty : str, mapping or EmptyRule
+        What undefined scores are.
+    ignore : int, optional
+        Voxels where the reference has this integer count for nothing.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        ``scores[region][metric]``; a score may be NaN.
+    """
+    if prediction.shape != reference.shape:
+        raise ValueError(f"label maps of shapes {prediction.shape} and {reference.shape}")
+    chosen = _resolved(metrics)
+    rule = empty_rule(empty)
+    voxels = reference.size
+    if ignore is not None:
+        ignored = reference == ignore
+        voxels -= int(np.count_nonzero(ignored))
+        prediction = np.where(ignored, 0, prediction)
+        reference = np.where(ignored, 0, reference)
+    planar = reference.shape[0] == 1
+    box = union_box(prediction != 0, reference != 0)
+    prediction, reference = prediction[box], reference[box]
+    scores: CaseScores = {}
+    for name, members in regions.items():
+        mine, theirs = member_mask(prediction, members), member_mask(reference, members)
+        pair = Pair(mine, theirs, spacing, voxels=voxels, planar=planar)
+        scores[name] = {one.name: one(pair, rule) for one in chosen}
+    return scores
+
+
+def _resolved(metrics: Iterable[str] | Iterable[NamedMetric] | None) -> tuple[NamedMetric, ...]:
+    given = () if metrics is None else tuple(metrics)
+    ready = tuple(one for one in given if isinstance(one, NamedMetric))
+    if ready and len(ready) == len(given):
+        return ready
+    return resolve(None if metrics is None else [str(one) for one in given])
+
+
+def member_mask(mask: np.ndarray, members: tuple[int, ...]) -> np.ndarray:
+    """Where a label map holds one of the integers `members`; boolean, same shape."""
+    found = mask == members[0]
+    for value in members[1:]:
+        found |= mask == value
+    return found

@@ -1,0 +1,193 @@
+"""Scoring a folder of label maps against a folder of references."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from bts_auto.data.labels import Labels
+from bts_auto.data.readers import read_mask
+from bts_auto.errors import BtsError, CaseFailure, DataError
+from bts_auto.evaluate.case import CaseScores, score_case
+from bts_auto.evaluate.empty import EmptyRule, empty_rule
+from bts_auto.evaluate.metric import resolve
+from bts_auto.evaluate.scores import Scores
+from bts_auto.events import SILENT, Observer
+
+MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".png", ".tif", ".tiff", ".bmp")
+
+
+def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, Path]:
+    """The masks of a folder by case (the file name without its ending), sorted.
+
+    Raises
+    ------
+    DataError
+        When the folder does not exist, holds no masks, or one case twice.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError("no such folder", where=folder)
+    endings = MASK_ENDINGS if file_ending is None else (file_ending,)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((e for e in endings if path.name.lower().endswith(e.lower())), None)
+        if ending is None or path.name.startswith(".") or not path.is_file():
+            continue
+        case = path.name[: -len(ending)]
+        if case in found:
+            twins = f"{path.name} or {found[case].name}"
+            raise DataError(f"case '{case}' is there twice", where=folder, mend=f"remove {twins}")
+        found[case] = path
+    if not found:
+        raise DataError(f"no masks ({', '.join(endings)}) in this folder", where=folder)
+    return found
+
+
+def evaluate_folder(
+    predictions: Path | str,
+    references: Path | str,
+    labels: Labels,
+    *,
+    metrics: Sequence[str] | None = None,
+    empty: str | Mapping | EmptyRule = "nan",
+    regions: Iterable[str] | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    file_ending: str | None = None,
+    observer: Observer = SILENT,
+) -> Scores:
+    """Score every case that both folders have.
+
+    Parameters
+    ----------
+    predictions, references : Path
+        Folders with one label map per case, named alike.
+    labels : Labels
+        The dataset's labels; every label and region is scored, or only those named in `regions`.
+    metrics : sequence of str, optional
+        See :func:`bts_auto.evaluate.metric.resolve`.
+    empty : str, mapping or EmptyRule
+        What undefined scores are: ``"nan"`` (left out of means), ``"brats"``, ``"brats2023"`` or the fields of a rule.
+    workers : int, optional
+        Cases scored side by side; default: the number of cores, at most 8.
+    executor : Executor, optional
+        Where to score them instead of in threads of this process.
+
+    Returns
+    -------
+    Scores
+        Its failures name the cases that only one folder has, those on different grids, with unknown labels, or
+        unreadable.
+
+    Raises
+    ------
+    DataError
+        When a folder has no masks, or no case is in both.
+    PlanError
+        For an unknown metric, region or empty-case rule.
+    """
+    named = resolve(metrics)
+    rule = empty_rule(empty)
+    scored = _chosen_regions(labels, regions)
+    mine, theirs = find_masks(predictions, file_ending), find_masks(references, file_ending)
+    common = [case for case in mine if case in theirs]
+    if not common:
+        raise DataError(f"no case is also in {references}", where=predictions, mend="name masks of a case alike")
+    failures = [CaseFailure(case, f"has no reference in {references}") for case in mine if case not in theirs]
+    failures += [CaseFailure(case, f"has no prediction in {predictions}") for case in theirs if case not in mine]
+    names = [one.name for one in named]
+    work = functools.partial(score_files, labels=labels, regions=scored, metrics=names, empty=rule)
+    found: dict[str, CaseScores] = {}
+    with observer.task("Scoring", len(common)) as task:
+        for case, outcome in _outcomes(work, {c: (mine[c], theirs[c]) for c in common}, workers, executor):
+            if isinstance(outcome, CaseFailure):
+                failures.append(outcome)
+                observer.warn(f"{case}: {outcome.reason}")
+            else:
+                found[case] = outcome
+            task.advance(case=case)
+    cases = {case: found[case] for case in common if case in found}
+    return Scores(cases, tuple(names), tuple(scored), rule, sorted(failures, key=lambda failure: failure.case))
+
+
+def _chosen_regions(labels: Labels, regions: Iterable[str] | None) -> dict[str, tuple[int, ...]]:
+    known = labels.scoring()
+    if regions is None:
+        return known
+    chosen = list(regions)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise DataError(f"no label or region is called '{unknown[0]}'", mend=f"known are {', '.join(known)}")
+    return {name: known[name] for name in chosen}
+
+
+def _outcomes(
+    work: Callable[[Path, Path], CaseScores],
+    files: Mapping[str, tuple[Path, Path]],
+    workers: int | None,
+    executor: Executor | None,
+):
+    """Yield (case, scores or failure) as they become ready."""
+    if executor is None:
+        # Threads: reading and the array work release Python's lock, and starting a process would cost more than a case.
+        count = min(len(files), workers or min(os.cpu_count() or 1, 8))
+        with ThreadPoolExecutor(count) as threads:
+            yield from _outcomes(work, files, None, threads)
+        return
+    waiting = {executor.submit(work, *paths): case for case, paths in files.items()}
+    for future in as_completed(waiting):
+        case = waiting[future]
+        try:
+            yield case, future.result()
+        except BtsError as error:
+            yield case, CaseFailure(case, str(error))
+        except Exception as error:  # a dead worker or a broken file must not stop the others
+            yield case, CaseFailure(case, f"{type(error).__name__}: {error}")
+
+
+def score_files(
+    prediction: Path,
+    reference: Path,
+    *,
+    labels: Labels,
+    regions: Mapping[str, tuple[int, ...]],
+    metrics: Sequence[str],
+    empty: EmptyRule,
+) -> CaseScores:
+    """Score one label map on disk against another.
+
+    Raises
+    ------
+    DataError
+        When one cannot be read, their grids differ (both are given), or one has integers that the dataset does not
+        know.
+    """
+    mine, geometry = read_mask(prediction)
+    theirs, reference_geometry = read_mask(reference)
+    differences = geometry.differences(reference_geometry)
+    if differences:
+        raise DataError(f"prediction and reference lie on different grids: {'; '.join(differences)}")
+    mine = from_submission(mine, labels)
+    for what, mask in (("prediction", mine), ("reference", theirs)):
+        unknown = labels.unknown(mask)
+        if unknown:
+            listed = ", ".join(f"{value} ({count} voxels)" for value, count in unknown.items())
+            raise DataError(f"{what} has labels that the dataset does not know: {listed}")
+    return score_case(mine, theirs, geometry.spacing, regions, metrics, empty=empty, ignore=labels.ignore)
+
+
+def from_submission(mask: np.ndarray, labels: Labels) -> np.ndarray:
+    """Undo :meth:`Labels.for_submission` for the integers that the dataset itself does not know."""
+    back = {wanted: own for own, wanted in labels.submission.items() if wanted not in labels.known_values}
+    if not any(value in back for value in labels.unknown(mask)):
+        return mask
+    out = mask.copy()
+    for wanted, own in back.items():
+        out[mask == wanted] = own
+    return out

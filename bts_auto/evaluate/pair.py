@@ -1,0 +1,115 @@
+"""A prediction and its reference for one region, cropped to what matters, with everything that metrics share."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from bts_auto.evaluate.surface import Surface, border_voxels, distances, surface_elements
+
+
+class Pair:
+    """Two masks of one region on one grid.
+
+    Counts and surfaces are worked out on first use, in the smallest box that holds both masks, and kept.
+
+    Parameters
+    ----------
+    prediction, reference : ndarray, shape (z, y, x)
+        Anything that is true in the region.
+    spacing : tuple of float
+        Voxel distances (z, y, x) in mm.
+    voxels : int, optional
+        Number of voxels that count, for scores that need the background; default: all.
+    planar : bool, optional
+        Whether this is one slice of shape (1, y, x) that is to be scored as an image in the plane; default: when z = 1.
+    """
+
+    def __init__(
+        self,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        spacing: tuple[float, ...],
+        *,
+        voxels: int | None = None,
+        planar: bool | None = None,
+    ) -> None:
+        if prediction.shape != reference.shape:
+            raise ValueError(f"masks of shapes {prediction.shape} and {reference.shape}")
+        if len(spacing) != prediction.ndim:
+            raise ValueError(f"{len(spacing)} spacings for masks of {prediction.ndim} dimensions")
+        self.voxels = prediction.size if voxels is None else voxels
+        self.voxel_mm3 = float(np.prod(spacing))
+        prediction, reference = np.asarray(prediction, bool), np.asarray(reference, bool)
+        box = union_box(prediction, reference)
+        self.prediction: np.ndarray = prediction[box]
+        self.reference: np.ndarray = reference[box]
+        self.spacing = tuple(float(s) for s in spacing)
+        if planar is None:
+            planar = prediction.ndim == 3 and prediction.shape[0] == 1
+        if planar:
+            self.prediction, self.reference = self.prediction.any(axis=0), self.reference.any(axis=0)
+            self.spacing = self.spacing[1:]
+
+    @functools.cached_property
+    def true_positives(self) -> int:
+        """Voxels in both masks."""
+        return int(np.count_nonzero(self.prediction & self.reference))
+
+    @functools.cached_property
+    def n_prediction(self) -> int:
+        """Voxels of the prediction."""
+        return int(np.count_nonzero(self.prediction))
+
+    @functools.cached_property
+    def n_reference(self) -> int:
+        """Voxels of the reference."""
+        return int(np.count_nonzero(self.reference))
+
+    @property
+    def both_empty(self) -> bool:
+        """Neither mask has a voxel."""
+        return self.n_prediction == 0 and self.n_reference == 0
+
+    @property
+    def any_empty(self) -> bool:
+        """At least one mask has no voxel."""
+        return self.n_prediction == 0 or self.n_reference == 0
+
+    @functools.cached_property
+    def border_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances in mm between border voxels: prediction to reference, and reference to prediction."""
+        mine, theirs = border_voxels(self.prediction), border_voxels(self.reference)
+        return distances(mine, theirs, self.spacing), distances(theirs, mine, self.spacing)
+
+    @functools.cached_property
+    def element_distances(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Distances in mm between surface elements, each with the elements' areas, sorted by distance.
+
+        Prediction to reference, and reference to prediction.
+        """
+        mine, theirs = (surface_elements(mask, self.spacing) for mask in (self.prediction, self.reference))
+        return _weighted(mine, theirs, self.spacing), _weighted(theirs, mine, self.spacing)
+
+
+def _weighted(start: Surface, target: Surface, spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    found = distances(start, target, spacing)
+    assert start.weights is not None
+    # Equal distances are ordered by area, so that the result does not depend on where the points lie.
+    order = np.lexsort((start.weights, found))
+    return found[order], start.weights[order]
+
+
+def union_box(*masks: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds all voxels of boolean `masks` of one shape; empty slices when there are none."""
+    shape = masks[0].shape
+    box = []
+    for axis in range(len(shape)):
+        others = tuple(a for a in range(len(shape)) if a != axis)
+        line = np.zeros(shape[axis], bool)
+        for mask in masks:
+            line |= mask.any(axis=others)
+        found = np.flatnonzero(line)
+        box.append(slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0))
+    return tuple(box)

@@ -1,0 +1,31 @@
+"""Nested regions repaired: an inner region only where every outer one is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bts_auto.postprocess.context import Context
+from bts_auto.postprocess.options import NestingOptions
+
+
+def nesting(mask: np.ndarray, context: Context, options: NestingOptions) -> np.ndarray:
+    """Take inner regions (ET) away where an outer region that contains them (TC, WT) is not predicted.
+
+    Painting regions in order lets an inner region stand on its own where the network contradicts itself. A label map by
+    itself is always nested, so without probabilities, or with plain labels, nothing changes.
+    """
+    labels = context.labels
+    out = mask.copy()
+    if not labels.has_regions or context.probabilities is None:
+        return out
+    out[...] = 0
+    regions = [set(labels.values[name]) for name in labels.foreground]
+    for channel, (inner, painted) in enumerate(zip(regions, labels.regions_class_order, strict=True)):
+        allowed = context.probabilities[channel] > options.threshold
+        for other, outer in enumerate(regions):
+            if inner < outer:
+                allowed &= context.probabilities[other] > options.threshold
+        out[allowed] = painted
+    # Rules that came before may have emptied voxels; they stay empty.
+    out[mask == 0] = 0
+    return out
