@@ -12,11 +12,11 @@ from bts_auto.cli.planning import add_planning_options, planning_options
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = common.parser("bts_plan", "Decide patch, network, batch and preprocessing of a dataset from its fingerprint.")
+    parser = common.parser("bts_plan", "Decide patch, network, batch and preprocessing from a fingerprint.")
     add_planning_options(parser)
     group = parser.add_argument_group("planning without a workspace")
     group.add_argument(
-        "--fingerprint", type=Path, metavar="FILE", help="a fingerprint; --dataset then names the dataset.json beside it"
+        "--fingerprint", type=Path, metavar="FILE", help="a fingerprint; --dataset then names a dataset.json"
     )
     group.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the plan is written")
     group.add_argument("--name", help="name of the dataset in the plan")
@@ -47,7 +47,7 @@ def _in_workspace(arguments: argparse.Namespace, observer):
 
     for given, flag in ((arguments.output, "-o"), (arguments.name, "--name")):
         if given is not None:
-            raise PlanError(f"{flag} goes with --fingerprint", mend="a plan in a workspace has its place and name there")
+            raise PlanError(f"{flag} goes with --fingerprint", mend="a workspace's plan has its place and name")
     planned = steps.plan(**common.place(arguments), **planning_options(arguments), observer=observer)
     return steps.explained(planned) if arguments.explain else planned
 

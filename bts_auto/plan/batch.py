@@ -14,6 +14,11 @@ def patch_is_too_large(voxels: int, preset: Preset, dims: int, gpu_memory_gb: fl
     return counted > preset.reference_voxels(dims, gpu_memory_gb)
 
 
+def fitting_batch(voxels: int, preset: Preset, dims: int, gpu_memory_gb: float) -> int:
+    """Samples of `voxels` feature-map voxels that the memory target stands for, rounded; 0 and 1 occur."""
+    return round(preset.reference_voxels(dims, gpu_memory_gb) / voxels * REFERENCE_BATCH[dims])
+
+
 def batch_size(
     voxels: int, patch_size: Sequence[int], dataset_voxels: float, preset: Preset, gpu_memory_gb: float
 ) -> int:
@@ -27,7 +32,6 @@ def batch_size(
         Voxels of all training cases at the configuration's spacing; a batch covers at most the preset's share of them,
         which guards against overfitting small datasets.
     """
-    dims = len(patch_size)
-    fitting = round(preset.reference_voxels(dims, gpu_memory_gb) / voxels * REFERENCE_BATCH[dims])
+    fitting = fitting_batch(voxels, preset, len(patch_size), gpu_memory_gb)
     covering = round(dataset_voxels * preset.max_dataset_share / float(math.prod(patch_size)))
     return max(min(fitting, covering), MIN_BATCH)

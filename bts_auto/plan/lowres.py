@@ -22,7 +22,7 @@ _MIN_GAIN = 2
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid that may be planned for: spacing in mm, median size in voxels, and voxels of the median case, unrounded."""
+    """A grid that may be planned for: spacing in mm, median size, and voxels of the median case before rounding."""
 
     spacing: tuple[float, ...]
     median: tuple[float, ...]

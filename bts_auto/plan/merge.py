@@ -22,8 +22,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(below, value) if both and not _other_component(below, value) else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and not _other_component(below, value):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -45,29 +45,42 @@ def _smaller(spacing: Sequence[float], now: Topology, axis: int) -> Topology | N
     return plan_topology(spacing, wanted) if wanted[axis] > 0 else None
 
 
-def shrink_to_fit(
-    spacing: Sequence[float], median: Sequence[float], too_large: Callable[[Topology], bool]
-) -> Topology:
+def _successor(
+    spacing: Sequence[float], median: Sequence[float], now: Topology, seen: set[tuple[int, ...]]
+) -> Topology | None:
+    """The next patch to try: smaller along the axis that is longest relative to the median case.
+
+    Of equal axes the last one is taken, as ``np.argsort(...)[-1]`` does in nnU-Net's planner. An axis that cannot
+    shrink, or whose step leads back to a patch in `seen`, is passed over; nnU-Net v2.8.1 fails or runs for ever there.
+    """
+    order = sorted(range(len(median)), key=lambda axis: (now.patch_size[axis] / median[axis], axis), reverse=True)
+    for axis in order:
+        smaller = _smaller(spacing, now, axis)
+        if smaller is not None and smaller.patch_size not in seen:
+            return smaller
+    return None
+
+
+def shrink_to_fit(spacing: Sequence[float], median: Sequence[float], too_large: Callable[[Topology], bool]) -> Topology:
     """Shrink the initial patch until it is no longer too large.
 
-    Each step shrinks the axis that is longest relative to the median case (the last one of several). An axis of a single
-    voxel is left alone where nnU-Net v2.8.1 takes it to zero and fails.
+    A step may enlarge other axes, since another topology has other divisors; it is the sequence that gets smaller.
 
     Raises
     ------
     PlanError
-        When even the smallest patch is too large.
+        When no patch is small enough.
     """
     now = plan_topology(spacing, initial_patch(spacing, median))
+    seen = {now.patch_size}
     while too_large(now):
-        # The last of equal axes: np.argsort(...)[-1] of nnU-Net's planner.
-        order = sorted(range(len(median)), key=lambda axis: (now.patch_size[axis] / median[axis], axis), reverse=True)
-        candidates = (_smaller(spacing, now, axis) for axis in order)
-        smaller = next((found for found in candidates if found is not None), None)
-        if smaller is None or math.prod(smaller.patch_size) >= math.prod(now.patch_size):
+        smaller = _successor(spacing, median, now, seen)
+        if smaller is None:
+            smallest = min(seen, key=math.prod)
             raise PlanError(
-                f"no patch fits: {now.patch_size} is the smallest that this spacing allows and needs more memory",
+                f"no patch fits the memory: even {smallest} at a spacing of {tuple(spacing)} mm is too large",
                 mend="raise --gpu-memory",
             )
         now = smaller
+        seen.add(now.patch_size)
     return now

@@ -17,7 +17,6 @@ from bts_auto.data.fingerprint import Fingerprint
 from bts_auto.data.labels import Labels
 from bts_auto.documents import parse
 from bts_auto.errors import PlanError
-from bts_auto.files import hash_json
 from bts_auto.plan.batch import batch_size, patch_is_too_large
 from bts_auto.plan.lowres import Grid, plan_lowres
 from bts_auto.plan.memory import feature_map_voxels
@@ -222,7 +221,7 @@ def make_plan(
         "dataset_name": dataset_name,
         "preset": chosen.name,
         "gpu_memory_gb": memory,
-        "fingerprint_hash": hash_json(fingerprint.model_dump(mode="json")),
+        "fingerprint_hash": fingerprint.content_hash(),
         "channel_names": content.channels,
         "labels": dataset["labels"],
         "regions_class_order": dataset.get("regions_class_order") or None,

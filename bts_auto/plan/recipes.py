@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from bts_auto.documents import Document, parse
 from bts_auto.errors import PlanError
 from bts_auto.files import read_json
@@ -45,11 +47,11 @@ class Recipe(Document):
     name: str
     about: str
     source: str = ""
-    reported: dict[str, Any] = {}
+    reported: dict[str, Any] = Field(default_factory=dict)
     extends: str | None = None
     preset: PresetName | None = None
-    configuration: dict[str, Any] = {}
-    configurations: dict[str, dict[str, Any]] = {}
+    configuration: dict[str, Any] = Field(default_factory=dict)
+    configurations: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 def recipe_folder() -> Path:
@@ -131,7 +133,8 @@ def apply_recipe(plan: Plan, recipe: Recipe | str | Path) -> Plan:
         changed = parse(Plan, values)
         changed.check()
     except PlanError as error:
-        raise PlanError(error.what, where=f"recipe '{chosen.name}'", mend=error.mend) from None
+        what = error.what if error.where is None else f"{error.where}: {error.what}"
+        raise PlanError(what, where=f"recipe '{chosen.name}'", mend=error.mend) from None
     return changed
 
 

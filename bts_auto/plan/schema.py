@@ -1,6 +1,7 @@
 """The plan: one JSON document that says everything that happens after the raw data.
 
-Field names are nnU-Net v2's where it has one. Spatial fields of a configuration are in the plan's transposed axis order.
+Field names are nnU-Net v2's where it has one. Spatial fields of a configuration are in the plan's transposed axis
+order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bts_auto.files import hash_json, read_json, write_json
 from bts_auto.plan.merge import merge
 from bts_auto.plan.presets import PresetName
 
-PLAN_VERSION = 1
+PLAN_VERSION: Literal[1] = 1
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 
@@ -29,7 +30,7 @@ class Component(Document):
     """A registered component by name, with its options."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class LossTerm(Component):
@@ -45,7 +46,7 @@ class Resampling(Document):
     label_order: int = Field(1, ge=0, le=5)
     probabilities_order: int = Field(1, ge=0, le=5)
     order_z: int = Field(0, ge=0, le=5)
-    separate_z: bool | None = Field(None, description="None: where one axis is more than 3 times coarser than the others")
+    separate_z: bool | None = Field(None, description="None: where one axis is over 3 times coarser than the others")
 
 
 class Training(Document):
@@ -196,7 +197,7 @@ class Plan(Document):
     channel_names: tuple[str, ...]
     labels: dict[str, int | Ints]
     regions_class_order: Ints | None = None
-    submission_labels: dict[int, int] = {}
+    submission_labels: dict[int, int] = Field(default_factory=dict)
     file_ending: str = ".nii.gz"
     orientation: Literal["canonical", "as_stored"] = "canonical"
     transpose_forward: Ints

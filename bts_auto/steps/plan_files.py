@@ -1,0 +1,58 @@
+"""Planning from two JSON files, without a workspace and without images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bts_auto.errors import PlanError
+from bts_auto.files import read_json
+from bts_auto.steps.place import Outcome
+
+
+def plan_files(
+    fingerprint: Path,
+    dataset: Path,
+    *,
+    gpu_memory: float | None = None,
+    preset: str = "plain",
+    name: str | None = None,
+    output: Path | None = None,
+    explain: bool = False,
+) -> Outcome:
+    """Plan from a fingerprint file and a dataset.json.
+
+    Parameters
+    ----------
+    gpu_memory : float, optional
+        In GB; None: the preset's own target.
+    name : str, optional
+        The dataset's name in the plan; None: its folder's, where that is named DatasetXXX_Name, else the file's "name".
+    output : Path, optional
+        Where the plan is written; None: it is only returned.
+    explain : bool
+        Add a reason for every choice to the lines.
+    """
+    from bts_auto.data.fingerprint import Fingerprint
+    from bts_auto.plan.explain import explain as reasons
+    from bts_auto.plan.planner import make_plan
+    from bts_auto.steps.prepare import plan_lines
+
+    document = read_json(dataset)
+    if not isinstance(document, dict):
+        raise PlanError("a dataset.json is a JSON object", where=dataset)
+    found = Fingerprint.load(fingerprint)
+    chosen = name or _dataset_name(dataset, document)
+    made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
+    lines = list(plan_lines(made))
+    if explain:
+        lines += ["", *reasons(made, found)]
+    if output is not None:
+        made.save(output)
+        lines.append(f"plan: {output}")
+    data = {"plan": made.model_dump(mode="json") if output is None else str(output), "summary": list(plan_lines(made))}
+    return Outcome(1, (), data, tuple(lines))
+
+
+def _dataset_name(path: Path, document: dict) -> str:
+    folder = path.resolve().parent.name
+    return folder if folder.startswith("Dataset") else str(document.get("name") or "Dataset")

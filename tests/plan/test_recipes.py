@@ -1,0 +1,89 @@
+"""Recipes, shipped and own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bts_auto.errors import PlanError
+from bts_auto.plan.recipes import Recipe, apply_recipe, list_recipes, load_recipe
+from bts_auto.plan.schema import Plan
+from tests.plan.cases import plan
+
+
+def _write(folder: Path, stem: str, /, **fields: object) -> Path:
+    path = folder / f"{stem}.json"
+    path.write_text(json.dumps({"about": "A test."} | fields))
+    return path
+
+
+@pytest.fixture(scope="module")
+def large() -> Plan:
+    return plan((500, 512, 512))
+
+
+def test_default_changes_nothing_but_nothing_else(large: Plan):
+    assert apply_recipe(large, "default") == large
+
+
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("shape", [(140, 160, 145), (500, 512, 512), (1, 300, 300)])
+def test_every_shipped_recipe_fits_every_plan(recipe: Recipe, shape: tuple[int, ...]):
+    spacing = (999.0, 1.0, 1.0) if shape[0] == 1 else (1.0, 1.0, 1.0)
+    made = apply_recipe(plan(shape, spacing), recipe.name)
+    assert made.recipe == recipe.name
+    assert recipe.about
+
+
+def test_fields_are_laid_over_every_configuration(large: Plan, tmp_path: Path):
+    made = apply_recipe(large, _write(tmp_path, "short", configuration={"training": {"epochs": 9}}))
+    assert made.recipe == "short"
+    assert {made.configuration(name).training.epochs for name in made.configurations} == {9}
+    assert made.configuration("2d").training.iterations == 250
+
+
+def test_a_new_configuration_may_inherit(large: Plan, tmp_path: Path):
+    entry = {"inherits_from": "3d_fullres", "batch_size": 7}
+    made = apply_recipe(large, _write(tmp_path, "more", configurations={"3d_large_batch": entry}))
+    assert made.configuration("3d_large_batch").batch_size == 7
+
+
+def test_what_is_said_of_an_unplanned_stage_is_left_out(tmp_path: Path):
+    path = _write(tmp_path, "low", configurations={"3d_lowres": {"batch_size": 4}})
+    assert "3d_lowres" not in apply_recipe(plan(), path).configurations
+
+
+def test_recipes_extend_each_other(large: Plan, tmp_path: Path):
+    _write(tmp_path, "below", configuration={"training": {"epochs": 9, "seed": 3}}, preset="resenc_m")
+    recipe = load_recipe(_write(tmp_path, "above", extends="below.json", configuration={"training": {"epochs": 8}}))
+    assert recipe.configuration == {"training": {"epochs": 8, "seed": 3}}
+    assert recipe.preset == "resenc_m"
+    assert apply_recipe(large, recipe).recipe == "above"
+
+
+def test_a_circle_is_refused(tmp_path: Path):
+    _write(tmp_path, "one", extends="two.json")
+    with pytest.raises(PlanError, match="extends itself"):
+        load_recipe(_write(tmp_path, "two", extends="one.json"))
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(PlanError, match="did you mean 'default'"):
+        load_recipe("defualt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"configuration": {"training": {"epoch": 3}}}, "recipe 'bad'.*did you mean 'epochs'"),
+        ({"configurations": {"3d_other": {"batch_size": 3}}}, "3d_other"),
+        ({"configuration": {"network": {"name": "mystery"}}}, "mystery"),
+        ({"configurtion": {}}, "did you mean 'configuration'"),
+        ({"name": "good"}, "calls itself 'good'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(large: Plan, tmp_path: Path, fields: dict, words: str):
+    with pytest.raises(PlanError, match=words):
+        apply_recipe(large, _write(tmp_path, "bad", **fields))

@@ -1,0 +1,56 @@
+"""`--set field=value`."""
+
+import pytest
+
+from bts_auto.errors import PlanError
+from bts_auto.plan.settings import apply_settings
+from tests.plan.cases import plan
+
+
+def test_numbers_lists_words_and_positions():
+    wanted = ["training.epochs=50", "patch_size=[64,64,64]", "training.precision=fp32", "training.loss.0.weight=2"]
+    made = apply_settings(plan(), wanted, "3d_fullres").configuration("3d_fullres")
+    assert made.training.epochs == 50
+    assert made.patch_size == (64, 64, 64)
+    assert made.training.precision == "fp32"
+    assert [term.weight for term in made.training.loss] == [2.0, 1.0]
+
+
+def test_without_a_configuration_all_change():
+    made = apply_settings(plan((500, 512, 512)), ["training.epochs=50"])
+    assert {made.configuration(name).training.epochs for name in made.configurations} == {50}
+
+
+def test_an_inheriting_configuration_changes_alone():
+    made = apply_settings(plan((500, 512, 512)), ["training.epochs=50"], "3d_cascade_fullres")
+    assert made.configuration("3d_cascade_fullres").training.epochs == 50
+    assert made.configuration("3d_fullres").training.epochs == 1000
+    assert set(made.configurations["3d_cascade_fullres"]) == {"inherits_from", "previous_stage", "training"}
+
+
+def test_another_component_starts_without_options():
+    before = apply_settings(plan(), ["training.optimizer.options.lr=0.1"], "2d")
+    made = apply_settings(before, ["training.optimizer.name=adam"], "2d").configuration("2d")
+    assert made.training.optimizer.options == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.epoch=3", "did you mean 'epochs'"),
+        ("training.epochs=many", "training.epochs"),
+        ("training.epochs=0", "training.epochs"),
+        ("training.epochs", "field=value"),
+        ("training.loss.7.weight=1", "no position"),
+        ("batch_size.x=1", "below a plain value"),
+    ],
+)
+def test_what_does_not_fit_is_refused(setting: str, words: str):
+    with pytest.raises(PlanError, match=words):
+        apply_settings(plan(), [setting], "2d")
+
+
+def test_the_plan_itself_stays():
+    made = plan()
+    apply_settings(made, ["training.epochs=50"])
+    assert made == plan()
