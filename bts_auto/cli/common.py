@@ -163,7 +163,9 @@ def _status(outcome: Outcome) -> int:
     return SOME_FAILED if outcome.done else NOTHING_DONE
 
 
-def _report(command: str, arguments: argparse.Namespace, outcome: Outcome, show: Callable[[Outcome], None] | None) -> None:
+def _report(
+    command: str, arguments: argparse.Namespace, outcome: Outcome, show: Callable[[Outcome], None] | None
+) -> None:
     for failure in outcome.failures:
         print(f"{command}: failed: {failure.case}: {failure.reason}", file=sys.stderr)
     if option(arguments, "json"):

@@ -20,7 +20,11 @@ def main(argv: list[str] | None = None) -> int:
         from bts_auto import steps
 
         return steps.convert_brats(
-            arguments.source, arguments.id, arguments.name, workspace=common.option(arguments, "workspace"), observer=observer
+            arguments.source,
+            arguments.id,
+            arguments.name,
+            workspace=common.option(arguments, "workspace"),
+            observer=observer,
         )
 
     return common.run(parser, argv, work)

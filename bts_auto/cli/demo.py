@@ -11,9 +11,13 @@ from bts_auto.cli import common
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser(
-        "bts_demo", "Make phantom patients, then plan, preprocess, train, predict, ensemble and evaluate them.", dataset=False
+        "bts_demo",
+        "Make phantom patients, then plan, preprocess, train, predict, ensemble and evaluate them.",
+        dataset=False,
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("bts_demo"), metavar="DIR", help="folder for everything")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("bts_demo"), metavar="DIR", help="folder for everything"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
 
     def work(arguments: argparse.Namespace, observer):

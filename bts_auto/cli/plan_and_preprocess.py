@@ -13,7 +13,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.parser("bts_plan_and_preprocess", "Measure a dataset, plan for it, and preprocess its cases.")
     add_planning_options(parser)
     add_data_options(parser)
-    parser.add_argument("-c", "--configurations", nargs="+", metavar="NAME", help="preprocess these only (default: all)")
+    parser.add_argument(
+        "-c", "--configurations", nargs="+", metavar="NAME", help="preprocess these only (default: all)"
+    )
 
     def work(arguments: argparse.Namespace, observer):
         from bts_auto import steps

@@ -25,7 +25,9 @@ def planning_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides how raw cases are read."""
     group = parser.add_argument_group("reading")
-    group.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
+    group.add_argument(
+        "--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing"
+    )
     group.add_argument(
         "-np", "--workers", type=int, metavar="N", help="cases done at once (default: from free memory and cores)"
     )

@@ -11,7 +11,9 @@ from bts_auto.cli import common
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("bts_predict", "Segment every case of a folder with the dataset's best model.")
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="folder with CASE_0000.nii.gz ...")
+    parser.add_argument(
+        "-i", "--input", type=Path, required=True, metavar="DIR", help="folder with CASE_0000.nii.gz ..."
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the masks")
     model = parser.add_argument_group("model (default: what bts_ensemble chose, else the best trained)")
     model.add_argument("-c", "--configuration", metavar="NAME", help="this configuration")

@@ -9,7 +9,9 @@ from bts_auto.cli import common
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = common.parser("bts_recipes", "List the published methods that can be laid over a plan, or show one.", dataset=False)
+    parser = common.parser(
+        "bts_recipes", "List the published methods that can be laid over a plan, or show one.", dataset=False
+    )
     parser.add_argument("name", nargs="?", help="a recipe's name or file")
 
     def work(arguments: argparse.Namespace, observer):

@@ -23,7 +23,13 @@ class _Bar(Task):
         from tqdm import tqdm
 
         self._bar: Any = tqdm(
-            desc=title, total=total, unit=f" {unit}", delay=_SHOW_AFTER_S, file=sys.stderr, dynamic_ncols=True, leave=True
+            desc=title,
+            total=total,
+            unit=f" {unit}",
+            delay=_SHOW_AFTER_S,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=True,
         )
 
     def advance(self, parts: int = 1, **fields: object) -> None:
@@ -52,7 +58,9 @@ class _Lines(Task):
             of = f"/{self._total}" if self._total is not None else ""
             extra = "".join(f", {name} {_short(value)}" for name, value in fields.items())
             seconds = now - self._started
-            print(f"{self._title}: {self._done}{of} {self._unit} in {seconds:.0f} s{extra}", file=sys.stderr, flush=True)
+            print(
+                f"{self._title}: {self._done}{of} {self._unit} in {seconds:.0f} s{extra}", file=sys.stderr, flush=True
+            )
 
 
 class TerminalObserver(Observer):

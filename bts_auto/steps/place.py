@@ -1,0 +1,89 @@
+"""Where a dataset's folders lie, and what a verb returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bts_auto.errors import CaseFailure, DataError
+from bts_auto.events import SILENT, Observer
+
+if TYPE_CHECKING:
+    from bts_auto.data.raw import RawDataset
+    from bts_auto.plan.schema import Plan
+
+PLAN_FILE = "plan.json"
+FINGERPRINT_FILE = "dataset_fingerprint.json"
+BEST_FILE = "best.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a verb.
+
+    Attributes
+    ----------
+    done : int
+        Cases (or folds) that were done now or before.
+    failures : tuple of CaseFailure
+        Those that could not be done, with the reason.
+    data : dict
+        The result as JSON values, for machines.
+    lines : tuple of str
+        The result in words, for people.
+    """
+
+    done: int
+    failures: tuple[CaseFailure, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A dataset's folders in a workspace."""
+
+    name: str
+    raw: Path
+    preprocessed: Path
+    results: Path
+
+    def dataset(self) -> RawDataset:
+        """The raw dataset."""
+        from bts_auto.data.raw import RawDataset
+
+        return RawDataset.open(self.raw)
+
+    def plan(self) -> Plan:
+        """The dataset's plan.
+
+        Raises
+        ------
+        DataError
+            Before planning; the line says which command to run.
+        """
+        from bts_auto.plan.schema import Plan
+
+        path = self.preprocessed / PLAN_FILE
+        if not path.exists():
+            raise DataError("is not planned yet", where=self.name, mend=f"run bts_plan_and_preprocess -d {self.name}")
+        return Plan.load(path)
+
+
+def locate(dataset: str | int | None, workspace: Path | None, observer: Observer = SILENT) -> Place:
+    """Find a dataset's folders; which dataset it is, is the first thing said."""
+    from bts_auto.data.workspace import Workspace
+
+    found = Workspace.locate(workspace)
+    name = found.dataset(dataset)
+    observer.note(f"dataset: {name}")
+    return Place(name, found.raw / name, found.preprocessed / name, found.results / name)
+
+
+def merged(*groups: list[CaseFailure]) -> tuple[CaseFailure, ...]:
+    """Failures of several stages, each case once, the first reason kept."""
+    by_case: dict[str, CaseFailure] = {}
+    for failure in (one for group in groups for one in group):
+        by_case.setdefault(failure.case, failure)
+    return tuple(by_case[case] for case in sorted(by_case))

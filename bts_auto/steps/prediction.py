@@ -1,0 +1,164 @@
+"""Masks for new cases: which model is meant, and a folder of cases through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bts_auto.errors import ModelError
+from bts_auto.events import SILENT, Observer
+from bts_auto.steps.place import Outcome, locate, merged
+
+if TYPE_CHECKING:
+    from bts_auto.model.fold import TrainedFold
+    from bts_auto.predict.predictor import CasePredictor
+
+DEFAULT_RECIPE = "default"
+
+
+def predict(
+    input: Path,
+    output: Path,
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    configuration: str | None = None,
+    folds: Sequence[str | int] | None = None,
+    recipe: str | None = None,
+    model: Path | None = None,
+    tta: bool = True,
+    step_size: float | None = None,
+    tile: Any = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    save_probabilities: bool = False,
+    save_uncertainty: bool = False,
+    overwrite: bool = False,
+    nan_to_zero: bool = False,
+    part: tuple[int, int] | None = None,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Segment every case of a folder.
+
+    Parameters
+    ----------
+    input, output : Path
+        Folder with ``CASE_0000.nii.gz`` ...; folder for ``CASE.nii.gz``.
+    configuration, folds, recipe : optional
+        Which trained folds; default: what `choose` remembered, else the best that is trained.
+    model : Path, optional
+        A model package or the folder of one trained fold, in place of a dataset's results.
+    tta, step_size, tile, engine, precision, device
+        See :class:`bts_auto.predict.predictor.CasePredictor`.
+    save_probabilities, save_uncertainty : bool
+        Also write images of probabilities, or of entropy.
+    overwrite : bool
+        Do finished cases again.
+    part : tuple of int, optional
+        ``(i, n)``: only the i-th of n parts of the cases, counted from 1.
+    """
+    from bts_auto.predict.folder import predict_folder
+
+    how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision, "device": device}
+    if model is not None:
+        predictor = _from_file(model, how, observer)
+    else:
+        place = locate(dataset, workspace, observer)
+        predictor = _from_results(place.results, recipe, configuration, folds, how, observer)
+    result = predict_folder(
+        predictor,
+        input,
+        output,
+        save_probabilities=save_probabilities,
+        save_uncertainty=save_uncertainty,
+        overwrite=overwrite,
+        nan_to_zero=nan_to_zero,
+        part=part,
+        observer=observer,
+    )
+    line = f"{len(result.done)} masks: {output}"
+    return Outcome(
+        len(result.done), merged(list(result.failures)), {"output": str(output), "cases": list(result.done)}, (line,)
+    )
+
+
+def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> CasePredictor:
+    from bts_auto.model.fold import TrainedFold
+    from bts_auto.model.package import open_package
+    from bts_auto.predict.predictor import CasePredictor
+
+    members = [TrainedFold(model)] if model.is_dir() else open_package(model)
+    return CasePredictor(members, observer=observer, **how)
+
+
+def _from_results(
+    results: Path,
+    recipe: str | None,
+    configuration: str | None,
+    folds: Sequence[str | int] | None,
+    how: dict[str, Any],
+    observer: Observer,
+) -> Any:
+    from bts_auto.ensemble.best import load_best
+    from bts_auto.model.fold import find_folds
+
+    if configuration is None and recipe is None and folds is None:
+        best = load_best(results)
+        if best is not None:
+            observer.note(f"model: {best.describe()}")
+            return joint_predictor(results, best, how, observer)
+    found_recipe, found = _trained(results, recipe, configuration)
+    members = find_folds(results, found_recipe, found, _fold_names(folds))
+    names = ", ".join(str(member.fold) for member in members)
+    observer.note(f"model: {found_recipe} {found}, fold {names}")
+    return case_predictor(results, members, how, observer)
+
+
+def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any], observer: Observer) -> CasePredictor:
+    """A predictor of trained folds, with the predictors of the stages before it."""
+    from bts_auto.model.fold import find_folds
+    from bts_auto.predict.predictor import CasePredictor
+
+    stage = members[0].configuration.previous_stage
+    previous = None
+    if stage is not None:
+        previous = case_predictor(results, find_folds(results, members[0].plan.recipe, stage), how, SILENT)
+    return CasePredictor(members, previous=previous, observer=observer, **how)
+
+
+def joint_predictor(results: Path, best: Any, how: dict[str, Any], observer: Observer) -> Any:
+    """A predictor of what `choose` remembered."""
+    raise NotImplementedError
+
+
+def _fold_names(folds: Sequence[str | int] | None) -> list[Any] | None:
+    if folds is None:
+        return None
+    return [int(fold) if str(fold).isdigit() else fold for fold in folds]
+
+
+def _trained(results: Path, recipe: str | None, configuration: str | None) -> tuple[str, str]:
+    """The recipe and configuration that are meant; of several that are trained, the one that validated best."""
+    from bts_auto.model.fold import WEIGHTS_FILE
+
+    there = sorted({tuple(path.parts[-3].split("__")) for path in results.glob(f"*__*/fold_*/{WEIGHTS_FILE}")})
+    fitting = [(r, c) for r, c in there if recipe in (None, r) and configuration in (None, c)]
+    if not fitting:
+        names = ", ".join(f"{r} {c}" for r, c in there) or "nothing"
+        wanted = " ".join(filter(None, (recipe, configuration))) or "model"
+        raise ModelError(f"no {wanted} is trained", where=results, mend=f"trained: {names}; train with bts_train")
+    return max(
+        fitting, key=lambda one: (_validation_dice(results, *one), one[0] == DEFAULT_RECIPE, one[1] == "3d_fullres")
+    )
+
+
+def _validation_dice(results: Path, recipe: str, configuration: str) -> float:
+    """Mean validation Dice over folds that have been validated; -1 without any."""
+    from bts_auto.evaluate.scores import Scores
+
+    found = [
+        Scores.load(path).mean() for path in results.glob(f"{recipe}__{configuration}/fold_*/validation/scores.json")
+    ]
+    return sum(found) / len(found) if found else -1.0

@@ -1,0 +1,184 @@
+"""Fingerprint, plan, preprocess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bts_auto.errors import CaseFailure, DataError
+from bts_auto.events import SILENT, Observer
+from bts_auto.files import read_json, write_json
+from bts_auto.steps.place import FINGERPRINT_FILE, PLAN_FILE, Outcome, Place, locate, merged
+
+if TYPE_CHECKING:
+    from bts_auto.data.fingerprint import Fingerprint
+    from bts_auto.plan.schema import Plan
+
+# nnU-Net v2's default target, for machines that cannot be asked.
+DEFAULT_GPU_MEMORY_GB = 8.0
+
+
+def _fingerprint(
+    place: Place, workers: int | None, nan_to_zero: bool, observer: Observer
+) -> tuple[Fingerprint, list[CaseFailure]]:
+    from bts_auto.data.fingerprint import compute_fingerprint
+
+    found, failures = compute_fingerprint(
+        place.dataset(),
+        workers=workers,
+        nan_to_zero=nan_to_zero,
+        cache=place.preprocessed / FINGERPRINT_FILE,
+        observer=observer,
+    )
+    place.preprocessed.mkdir(parents=True, exist_ok=True)
+    found.save(place.preprocessed / FINGERPRINT_FILE)
+    write_json(place.preprocessed / "dataset.json", read_json(place.raw / "dataset.json"))
+    return found, failures
+
+
+def fingerprint(
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    workers: int | None = None,
+    nan_to_zero: bool = False,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Check every case of a raw dataset and measure what planning needs."""
+    place = locate(dataset, workspace, observer)
+    found, failures = _fingerprint(place, workers, nan_to_zero, observer)
+    path = place.preprocessed / FINGERPRINT_FILE
+    line = f"{len(found.spacings)} cases measured: {path}"
+    return Outcome(len(found.spacings), merged(failures), {"dataset": place.name, "fingerprint": str(path)}, (line,))
+
+
+def _plan(place: Place, found: Fingerprint, gpu_memory: float | None, preset: str, observer: Observer) -> Plan:
+    from bts_auto import machine
+    from bts_auto.data.workspace import Workspace
+    from bts_auto.plan.planner import make_plan
+
+    if gpu_memory is None:
+        gpu_memory = machine.gpu_memory_gb()
+        if gpu_memory is None:
+            gpu_memory = DEFAULT_GPU_MEMORY_GB
+            observer.note(f"no GPU here: planning for {gpu_memory:g} GB; --gpu-memory changes that")
+        else:
+            observer.note(f"planning for the GPU that is here, {gpu_memory:.1f} GB")
+    document = read_json(place.raw / "dataset.json")
+    made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=place.name)
+    made.save(place.preprocessed / PLAN_FILE)
+    Workspace(place.raw.parent, place.preprocessed.parent, place.results.parent).remember(place.name)
+    return made
+
+
+def plan(
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    gpu_memory: float | None = None,
+    preset: str = "plain",
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Plan for a dataset that is measured already (it is measured first where it is not)."""
+    from bts_auto.data.fingerprint import Fingerprint
+
+    place = locate(dataset, workspace, observer)
+    path = place.preprocessed / FINGERPRINT_FILE
+    failures: list[CaseFailure] = []
+    if path.exists():
+        found = Fingerprint.load(path)
+    else:
+        found, failures = _fingerprint(place, None, False, observer)
+    made = _plan(place, found, gpu_memory, preset, observer)
+    data = {"dataset": place.name, "plan": str(place.preprocessed / PLAN_FILE)}
+    return Outcome(1, merged(failures), data, (*plan_lines(made), f"plan: {place.preprocessed / PLAN_FILE}"))
+
+
+def plan_lines(made: Plan) -> tuple[str, ...]:
+    """A plan's sizes, one line for each configuration."""
+    lines = []
+    for name in made.configurations:
+        c = made.configuration(name)
+        patch, spacing = "x".join(map(str, c.patch_size)), "x".join(f"{s:.3g}" for s in c.spacing)
+        after = f", after {c.previous_stage}" if c.previous_stage else ""
+        lines.append(f"{name}: patch {patch}, batch {c.batch_size}, spacing {spacing} mm, {c.n_stages} stages{after}")
+    return tuple(lines)
+
+
+def preprocess(
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    configurations: Sequence[str] | None = None,
+    workers: int | None = None,
+    nan_to_zero: bool = False,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Crop, normalise, resample and store the cases of a planned dataset."""
+    place = locate(dataset, workspace, observer)
+    return _preprocess(place, place.plan(), configurations, workers, nan_to_zero, [], observer)
+
+
+def _preprocess(
+    place: Place,
+    made: Plan,
+    configurations: Sequence[str] | None,
+    workers: int | None,
+    nan_to_zero: bool,
+    earlier: list[CaseFailure],
+    observer: Observer,
+) -> Outcome:
+    from bts_auto.data.splits import load_or_make_splits
+    from bts_auto.preprocess.dataset import preprocess_dataset
+
+    chosen = list(configurations or made.configurations)
+    for name in chosen:
+        made.configuration(name)
+    raw = place.dataset()
+    failures = preprocess_dataset(
+        raw, made, chosen, place.preprocessed, workers=workers, nan_to_zero=nan_to_zero, observer=observer
+    )
+    bad = merged(earlier, failures)
+    good = sorted(set(raw.training_cases()) - {failure.case for failure in bad})
+    if good:
+        load_or_make_splits(place.raw, place.preprocessed, good, observer)
+    data = {"dataset": place.name, "preprocessed": str(place.preprocessed), "configurations": chosen, "cases": good}
+    lines = (f"{len(good)} cases ready for {', '.join(chosen)}: {place.preprocessed}",)
+    return Outcome(len(good), bad, data, lines)
+
+
+def plan_and_preprocess(
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    gpu_memory: float | None = None,
+    preset: str = "plain",
+    configurations: Sequence[str] | None = None,
+    workers: int | None = None,
+    nan_to_zero: bool = False,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Fingerprint, plan and preprocess in one go."""
+    place = locate(dataset, workspace, observer)
+    found, failures = _fingerprint(place, workers, nan_to_zero, observer)
+    if not found.spacings:
+        reasons = "; ".join(f"{f.case}: {f.reason}" for f in failures[:3])
+        raise DataError(f"none of the {len(failures)} cases can be used ({reasons})", where=place.raw)
+    made = _plan(place, found, gpu_memory, preset, observer)
+    for line in plan_lines(made):
+        observer.note(line)
+    return _preprocess(place, made, configurations, workers, nan_to_zero, failures, observer)
+
+
+def convert_brats(
+    source: Path, dataset_id: int, name: str, *, workspace: Path | None = None, observer: Observer = SILENT
+) -> Outcome:
+    """Bring BraTS folders into the raw format."""
+    from bts_auto.data.convert.brats import convert_brats as convert
+    from bts_auto.data.workspace import Workspace
+
+    converted = convert(source, Workspace.locate(workspace).raw, dataset_id, name, observer=observer)
+    data = {"dataset": converted.folder.name, "folder": str(converted.folder), "cases": converted.done}
+    line = f"{converted.done} cases: {converted.folder}"
+    return Outcome(converted.done, merged(list(converted.failures)), data, (line,))

@@ -1,0 +1,121 @@
+"""Evaluate masks, choose among trained models, combine folders of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bts_auto.errors import DataError
+from bts_auto.events import SILENT, Observer
+from bts_auto.files import read_json
+from bts_auto.steps.place import BEST_FILE, Outcome, locate, merged
+
+if TYPE_CHECKING:
+    from bts_auto.data.labels import Labels
+    from bts_auto.evaluate.scores import Scores
+
+SCORES_FILE = "scores.json"
+
+
+def dataset_labels(
+    dataset: str | int | None, workspace: Path | None, document: Path | None, observer: Observer
+) -> Labels:
+    """The labels of a dataset.json given by its path, or of a dataset in the workspace."""
+    from bts_auto.data.labels import Labels
+
+    if document is not None:
+        return Labels.from_dataset(read_json(document))
+    return locate(dataset, workspace, observer).dataset().labels
+
+
+def score_table(scores: Scores, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Mean scores per label and region as an aligned text table."""
+    summary = scores.summary()
+    rows = [("", *metrics)]
+    rows += [(region, *(f"{summary[region][m].mean:.4f}" for m in metrics)) for region in scores.regions]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return tuple(
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def evaluate(
+    predictions: Path,
+    references: Path,
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    labels: Path | None = None,
+    output: Path | None = None,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Score a folder of masks against a folder of references.
+
+    Parameters
+    ----------
+    labels : Path, optional
+        A dataset.json that says what the integers mean; default: the dataset's own.
+    output : Path, optional
+        Folder for ``scores.json`` and ``scores.csv``; default: `predictions`.
+    """
+    from bts_auto.evaluate.folder import evaluate_folder
+
+    known = dataset_labels(dataset, workspace, labels, observer)
+    scores = evaluate_folder(predictions, references, known, observer=observer)
+    path = (output or predictions) / SCORES_FILE
+    scores.save(path)
+    content = scores.to_json()
+    mean = {region: {m: v["mean"] for m, v in per.items()} for region, per in content["summary"].items()}
+    lines = (*score_table(scores, scores.metrics), f"{len(scores.cases)} cases: {path}")
+    return Outcome(len(scores.cases), merged(scores.failures), {"mean": mean, "scores": str(path)}, lines)
+
+
+def combine(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Combine folders of predictions: by probabilities where all have them, else by majority vote."""
+    from bts_auto.ensemble.folders import combine_folders
+
+    if len(inputs) < 2:
+        raise DataError("one folder is no ensemble", where=inputs[0], mend="give two or more after -i")
+    known = dataset_labels(dataset, workspace, None, observer)
+    result = combine_folders(inputs, output, known, observer=observer)
+    line = f"{result.done} cases combined by {result.how}: {output}"
+    return Outcome(result.done, merged(list(result.failures)), {"how": result.how, "output": str(output)}, (line,))
+
+
+def choose(
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    search: bool = False,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Score every trained configuration and their combinations on cross-validation, and remember the best."""
+    from bts_auto.ensemble.choose import choose as choose_best
+
+    place = locate(dataset, workspace, observer)
+    choice = choose_best(place.results, place.dataset(), place.preprocessed, search=search, observer=observer)
+    path = place.results / BEST_FILE
+    return Outcome(1, (), {"best": read_json(path), "path": str(path)}, (*choice.lines(), f"remembered: {path}"))
+
+
+def recipes(name: str | None = None) -> Outcome:
+    """List the recipes, or show one."""
+    from bts_auto.plan.recipes import list_recipes, load_recipe
+
+    if name is None:
+        found = list_recipes()
+        lines = tuple(f"{one.name:24} {one.about}" for one in found)
+        return Outcome(len(found), (), {"recipes": [one.model_dump(mode="json") for one in found]}, lines)
+    import json
+
+    one = load_recipe(name)
+    return Outcome(1, (), one.model_dump(mode="json"), (json.dumps(one.model_dump(mode="json"), indent=2),))
