@@ -1,0 +1,1 @@
+"""Augmentation: one file per transform; parameters are drawn first, then applied (torch, on a CPU or a GPU)."""

@@ -1,0 +1,67 @@
+"""What a transform is, and how its parameters are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from bts_auto.train.augment.options import ChannelOptions
+
+# A value for each channel that is changed; what the value is depends on the transform.
+ByChannel = tuple[tuple[int, Any], ...]
+
+
+class Transform(Protocol):
+    """One step of an augmentation.
+
+    `draw` decides everything at random, `apply` then only computes, so that a sample can be planned before it is read
+    and repeated at any time.
+    """
+
+    def draw(self, rng: np.random.Generator, channels: int) -> Any | None:
+        """The parameters for one sample of an image with `channels` channels; None: leave it as it is."""
+
+    def apply(self, image: torch.Tensor, mask: torch.Tensor, parameters: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change image (c, \\*s) float32 and mask (m, \\*s) int16; both may be overwritten."""
+
+
+def happens(rng: np.random.Generator, probability: float) -> bool:
+    """True in this share of calls."""
+    return rng.random() < probability
+
+
+def draw_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    """A number between the bounds."""
+    return float(rng.uniform(*bounds))
+
+
+def draw_factor(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    """A factor that lies below 1 as often as above, whatever the lengths of the two parts of the range.
+
+    A range that lies on one side of 1 is used as it stands.
+    """
+    low, high = bounds
+    if low >= 1 or high <= 1:
+        return draw_uniform(rng, bounds)
+    return draw_uniform(rng, (low, 1.0)) if happens(rng, 0.5) else draw_uniform(rng, (1.0, high))
+
+
+def draw_by_channel(
+    rng: np.random.Generator, options: ChannelOptions, channels: int, draw: Callable[[], Any]
+) -> ByChannel | None:
+    """Decide whether a sample, then which of its channels are changed, and draw a value for each."""
+    if not happens(rng, options.probability):
+        return None
+    chosen = np.flatnonzero(rng.random(channels) < options.probability_per_channel)
+    if options.synchronize_channels:
+        value = draw()
+        return tuple((int(channel), value) for channel in chosen) or None
+    return tuple((int(channel), draw()) for channel in chosen) or None
+
+
+def draw_seed(rng: np.random.Generator) -> int:
+    """A seed for a generator of another library."""
+    return int(rng.integers(2**63 - 1))
