@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
 from bts_auto.errors import DataError
+from bts_auto.files import write_text
 
 FILE = "cases.csv"
 
@@ -35,6 +38,16 @@ def read_case_table(folder: Path) -> dict[str, dict[str, str]]:
             raise DataError(f"names case {case} twice", where=path)
         table[case] = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
     return table
+
+
+def write_case_table(folder: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Write ``cases.csv`` from one row for each case; all rows have the same columns."""
+    columns = list(next(iter(rows.values()), {}))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", *columns])
+    writer.writerows([case, *(row[column] for column in columns)] for case, row in rows.items())
+    write_text(folder / FILE, text.getvalue())
 
 
 def patients(folder: Path) -> dict[str, str]:

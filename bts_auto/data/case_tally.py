@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bts_auto import machine
 from bts_auto.data.cases import read_case
 from bts_auto.data.crop import bounding_box
+from bts_auto.data.each_case import each_case
 from bts_auto.data.labels import Labels
 from bts_auto.data.orientation import Reorientation, orientation_code
 from bts_auto.data.raw import CaseFiles
@@ -27,10 +24,6 @@ from bts_auto.events import Observer
 from bts_auto.files import atomic_path, hash_json, read_json, write_json
 
 _VERSION = 1
-# Starting a process and its imports takes about as long as reading this many (compressed) bytes of images.
-_BYTES_WORTH_A_PROCESS = 40 << 20
-# Bytes in memory while a case is measured, for each byte of its files: decompressed, as float32, and masks.
-_MEMORY_PER_FILE_BYTE = 60
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ def measure_cases(
     measure = functools.partial(_measure_and_keep, channels, labels, nan_to_zero, folder, settings)
     with observer.task("fingerprint", len(files)) as task:
         task.advance(len(found))
-        for case, result in _each(measure, work, workers):
+        for case, result in each_case(measure, work, workers):
             task.advance(case=case)
             if isinstance(result, CaseFailure):
                 failures.append(result)
@@ -134,38 +127,6 @@ def _measure_and_keep(
         return CaseFailure(files.case, str(error))
     except MemoryError:
         return CaseFailure(files.case, "does not fit into memory")
-
-
-def _each(measure: Any, work: Mapping[str, CaseFiles], workers: int | None) -> Iterator[tuple[str, Any]]:
-    """Results as they come, from this process or from a pool where that is worth its start."""
-    n = _n_processes(work, workers)
-    if n < 2:
-        for case, files in work.items():
-            yield case, measure(files)
-        return
-    with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
-        yield from _from_pool(pool, measure, work)
-
-
-def _from_pool(pool: Executor, measure: Any, work: Mapping[str, CaseFiles]) -> Iterator[tuple[str, Any]]:
-    futures = {pool.submit(measure, files): case for case, files in work.items()}
-    for future in as_completed(futures):
-        case = futures[future]
-        try:
-            yield case, future.result()
-        except BrokenProcessPool:
-            yield case, CaseFailure(case, "its process died, most likely for want of memory; try with fewer workers (-np 1)")
-
-
-def _n_processes(work: Mapping[str, CaseFiles], workers: int | None) -> int:
-    sizes = [sum(path.stat().st_size for path in files.files if path.is_file()) for files in work.values()]
-    if not sizes:
-        return 1
-    if workers is None:
-        worth = sum(sizes) // _BYTES_WORTH_A_PROCESS
-        affordable = machine.free_memory() // max(1, max(sizes) * _MEMORY_PER_FILE_BYTE)
-        workers = int(min(machine.cores(), worth, affordable))
-    return max(1, min(workers, len(sizes)))
 
 
 def _save(folder: Path, tally: CaseTally, settings: str, stamps: Any) -> None:

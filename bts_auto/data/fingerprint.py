@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from bts_auto.data.case_tally import CaseTally, measure_cases
 from bts_auto.data.raw import RawDataset
@@ -66,7 +67,7 @@ class Fingerprint(Document):
     shapes_after_crop: tuple[tuple[int, ...], ...]
     median_relative_size_after_cropping: float
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]]
-    cases: dict[str, CaseRecord] = {}
+    cases: dict[str, CaseRecord] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path | str) -> Fingerprint:
@@ -177,6 +178,6 @@ def _remark(tallies: Sequence[CaseTally], observer: Observer) -> None:
     for tally in tallies:
         same = first.setdefault(tally.content_hash, tally.case)
         if same != tally.case:
-            observer.warn(f"duplicate case: {tally.case} has the very files of {same}; in two folds they flatter scores")
+            observer.warn(f"duplicate case: {tally.case} has the very files of {same}; split, they flatter the scores")
     if tallies and not any(value > 0 for tally in tallies for value in tally.label_voxels):
         observer.warn("no case has any labelled voxel")

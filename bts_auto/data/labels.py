@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +13,15 @@ from bts_auto.errors import DataError
 
 BACKGROUND = "background"
 IGNORE = "ignore"
-# Names under which the BraTS tissue classes appear in published datasets, for deriving the nested regions.
-_NECROSIS = ("necrosis", "necrotic", "ncr", "net", "ncr_net", "non_enhancing", "nonenhancing", "non-enhancing")
-_EDEMA = ("edema", "oedema", "ed", "peritumoral")
-_ENHANCING = ("enhancing", "et", "enhancing_tumor", "enhancing_tumour")
+_WHERE = "dataset.json"
+# Names of tissues in the BraTS challenges 2012 to 2025 and in datasets made from them, in the spelling of `_plain`.
+_NECROSIS = ("necrosis", "necrotic", "necrotic_core", "necrotic_tumor_core", "ncr", "nc", "ncr_net", "netc")
+_NON_ENHANCING = ("non_enhancing", "nonenhancing", "non_enhancing_tumor", "non_enhancing_tumor_core", "net", "net_ncr")
+_CYSTIC = ("cystic", "cystic_component", "cyst", "cc")
+_EDEMA = ("edema", "ed", "peritumoral", "peritumoral_edema", "snfh", "peritumoral_edematous_invaded_tissue")
+_ENHANCING = ("enhancing", "et", "enhancing_tumor", "gd_enhancing_tumor", "enhancing_tumor_core", "at", "active_tumor")
+# Left by surgery; BraTS counts it to none of WT, TC and ET.
+_CAVITY = ("resection_cavity", "cavity", "rc")
 
 
 @dataclass(frozen=True)
@@ -46,30 +53,65 @@ class Labels:
         Raises
         ------
         DataError
-            When background is not 0, a value repeats, or regions come without ``regions_class_order``.
+            For every wrong declaration: background is not 0, a value repeats or is no integer, regions come without
+            a fitting ``regions_class_order``, the ignore label is not the highest.
         """
-        declared = dict(dataset["labels"])
-        ignore = declared.pop(IGNORE, None)
-        values = {name: _as_tuple(value) for name, value in declared.items()}
-        order = tuple(int(v) for v in dataset.get("regions_class_order") or ())
-        submission = {int(k): int(v) for k, v in (dataset.get("submission_labels") or {}).items()}
-        labels = cls(values, order if any(len(v) > 1 for v in values.values()) else (), ignore, submission)
+        declared = dataset.get("labels")
+        if not isinstance(declared, Mapping) or not declared:
+            raise DataError("needs 'labels', such as {'background': 0, 'tumour': 1}", where=_WHERE)
+        if BACKGROUND not in declared and all(str(name).isdigit() for name in declared):
+            raise DataError(
+                "'labels' stand the wrong way round", where=_WHERE, mend="write name: value, not value: name"
+            )
+        values = {str(name): _as_tuple(value, str(name)) for name, value in declared.items()}
+        ignore = values.pop(IGNORE, None)
+        if ignore is not None and len(ignore) != 1:
+            raise DataError("the ignore label must be a single integer", where=_WHERE)
+        order = _as_tuple(dataset.get("regions_class_order") or (), "regions_class_order")
+        try:
+            submission = {int(own): int(v) for own, v in (dataset.get("submission_labels") or {}).items()}
+        except (AttributeError, TypeError, ValueError):
+            raise DataError("'submission_labels' must map integers to integers", where=_WHERE) from None
+        regional = any(len(value) > 1 for value in values.values())
+        labels = cls(values, order if regional else (), ignore[0] if ignore else None, submission)
         labels._check()
         return labels
 
     def _check(self) -> None:
         if self.values.get(BACKGROUND) != (0,):
-            raise DataError("label 'background' must be 0", where="dataset.json")
-        if self.has_regions and len(self.regions_class_order) != len(self.foreground):
+            raise DataError("label 'background' must be 0", where=_WHERE)
+        if not self.foreground:
+            raise DataError("no label but the background", where=_WHERE)
+        wrong = [name for name in self.foreground if not self.values[name] or min(self.values[name]) < 1]
+        if wrong:
+            raise DataError(f"label '{wrong[0]}' must be an integer above 0 or a list of them", where=_WHERE)
+        if self.ignore is not None and self.ignore <= max(self.known_values):
+            raise DataError(f"the ignore label {self.ignore} must be the highest value", where=_WHERE)
+        strange = [own for own in self.submission if own not in self.known_values]
+        if strange:
+            raise DataError(f"'submission_labels' names {strange[0]}, which is no label", where=_WHERE)
+        if self.has_regions:
+            self._check_regions()
+            return
+        first: dict[int, str] = {}
+        for name, (value, *_) in self.values.items():
+            if first.setdefault(value, name) != name:
+                raise DataError(f"labels '{first[value]}' and '{name}' have the same value {value}", where=_WHERE)
+
+    def _check_regions(self) -> None:
+        if len(self.regions_class_order) != len(self.foreground):
             raise DataError(
                 f"{len(self.foreground)} regions but {len(self.regions_class_order)} values in regions_class_order",
-                where="dataset.json",
+                where=_WHERE,
                 mend="give one integer for each region, the outermost region first",
             )
-        if not self.has_regions and len({v for v in self.values.values()}) != len(self.values):
-            raise DataError("two labels have the same value", where="dataset.json")
-        if self.ignore is not None and self.ignore <= max(self.known_values):
-            raise DataError("the ignore label must be the highest value", where="dataset.json")
+        for name, painted in zip(self.foreground, self.regions_class_order, strict=True):
+            if painted not in self.values[name]:
+                raise DataError(
+                    f"regions_class_order paints region '{name}' with {painted}, which is not one of its labels",
+                    where=_WHERE,
+                    mend="give the values in the order of the regions under 'labels'",
+                )
 
     @property
     def has_regions(self) -> bool:
@@ -93,7 +135,7 @@ class Labels:
 
     def unknown(self, mask: np.ndarray) -> dict[int, int]:
         """Integers in `mask` that the dataset does not know, with their voxel counts."""
-        found, counts = np.unique(mask, return_counts=True)
+        found, counts = np.unique(mask[mask != 0], return_counts=True)
         known = {*self.known_values, self.ignore}
         return {int(v): int(n) for v, n in zip(found, counts, strict=True) if int(v) not in known}
 
@@ -114,7 +156,7 @@ class Labels:
         ndarray of uint8 (uint16 above 255 labels), shape (...)
             Plain labels: the best; regions: painted in order where the probability exceeds 0.5.
         """
-        kind = np.uint8 if max(self.known_values) < 256 else np.uint16
+        kind = np.uint8 if max(self.known_values) < 256 else np.uint16  # nnU-Net's types
         if not self.has_regions:
             return np.array([value[0] for value in self.members()], dtype=kind)[np.argmax(scores, axis=0)]
         out = np.zeros(scores.shape[1:], dtype=kind)
@@ -135,21 +177,32 @@ class Labels:
         return scored | self.tumour_regions()
 
     def tumour_regions(self) -> dict[str, tuple[int, ...]]:
-        """WT, TC and ET as integers; empty when regions are declared or the names are not a tumour's tissues."""
+        """WT, TC and ET as integers; empty when regions are declared or the names are not a tumour's tissues.
+
+        TC holds necrosis, non-enhancing, cystic and enhancing tumour, WT the edema besides; a resection cavity belongs
+        to neither (BraTS 2024).
+        """
         if self.has_regions:
             return {}
-        tissue = {name.lower().replace(" ", "_"): self.values[name][0] for name in self.foreground}
-        core = [value for name, value in tissue.items() if name in _NECROSIS]
-        enhancing = [value for name, value in tissue.items() if name in _ENHANCING]
-        edema = [value for name, value in tissue.items() if name in _EDEMA]
-        if not (enhancing and edema) or len(core) + len(enhancing) + len(edema) != len(tissue):
+        tissue = {_plain(name): self.values[name][0] for name in self.foreground}
+
+        def of(*kinds: tuple[str, ...]) -> tuple[int, ...]:
+            return tuple(sorted(value for name, value in tissue.items() if any(name in kind for kind in kinds)))
+
+        core, edema = of(_NECROSIS, _NON_ENHANCING, _CYSTIC, _ENHANCING), of(_EDEMA)
+        if not of(_ENHANCING) or not edema or len(core) + len(edema) + len(of(_CAVITY)) != len(tissue):
             return {}
-        return {
-            "WT": tuple(sorted(core + enhancing + edema)),
-            "TC": tuple(sorted(core + enhancing)),
-            "ET": tuple(sorted(enhancing)),
-        }
+        return {"WT": tuple(sorted(core + edema)), "TC": core, "ET": of(_ENHANCING)}
 
 
-def _as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, Sequence) else (int(value),)
+def _plain(name: str) -> str:
+    """A label's name as it stands in the lists of tissues: lower case, American, single underscores."""
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return plain.replace("oedema", "edema").replace("tumour", "tumor")
+
+
+def _as_tuple(value: object, name: str) -> tuple[int, ...]:
+    parts: list[Any] = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if any(isinstance(part, bool) or not isinstance(part, (int, np.integer)) for part in parts):
+        raise DataError(f"'{name}' must be an integer or a list of integers, not {value!r}", where=_WHERE)
+    return tuple(int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""What ITK leaves undone with NIfTI files: noticing damaged ones, and reading headers whose axes are not at right angles.
+"""What ITK leaves undone with NIfTI files: noticing damaged ones, and reading those whose axes are not orthogonal.
 
 ITK fills the missing end of a truncated or damaged file with zeros and says nothing, so size and checksum are compared
 here. A matrix that is not orthonormal makes ITK refuse a file; such a file is decoded here.
@@ -88,9 +88,8 @@ def _version_1(raw: bytes, order: str) -> Header:
     offset, slope, intercept = struct.unpack_from(order + "3f", raw, 108)
     sform = np.array(struct.unpack_from(order + "12f", raw, 280)).reshape(3, 4)
     sform_code = struct.unpack_from(order + "h", raw, 254)[0]
-    return Header(
-        order, dims[1 : 1 + max(dims[0], 0)], code, bits // 8, int(offset), slope, intercept, sform_code, sform, 280
-    )
+    shape = dims[1 : 1 + max(dims[0], 0)]
+    return Header(order, shape, code, bits // 8, int(offset), slope, intercept, sform_code, sform, 280)
 
 
 def _version_2(raw: bytes, order: str) -> Header:
@@ -99,7 +98,8 @@ def _version_2(raw: bytes, order: str) -> Header:
     offset, slope, intercept = struct.unpack_from(order + "q2d", raw, 168)
     sform_code = struct.unpack_from(order + "i", raw, 348)[0]
     sform = np.array(struct.unpack_from(order + "12d", raw, 400)).reshape(3, 4)
-    return Header(order, dims[1 : 1 + max(dims[0], 0)], code, bits // 8, offset, slope, intercept, sform_code, sform, 400)
+    shape = dims[1 : 1 + max(dims[0], 0)]
+    return Header(order, shape, code, bits // 8, offset, slope, intercept, sform_code, sform, 400)
 
 
 def check_complete(path: Path, pixels: np.ndarray | None = None) -> None:
@@ -158,7 +158,7 @@ def _decompress(path: Path, expected: int) -> None:
 
 
 def _truncated(path: Path, expected: int) -> DataError:
-    return DataError(f"is truncated: its header promises {expected} bytes", where=path, mend="copy or download it again")
+    return DataError(f"is truncated: its header promises {expected} bytes", where=path, mend="copy it again")
 
 
 def read_skewed(path: Path) -> tuple[np.ndarray, Geometry] | None:

@@ -12,7 +12,7 @@ from bts_auto.data.volume import Geometry
 CANONICAL = "LPS"
 # For each patient axis x, y, z of ITK: the letter towards which positive and negative coordinates lie.
 _LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
-_OF_LETTER = {letter: (axis, sign) for axis, pair in enumerate(_LETTERS) for letter, sign in zip(pair, (1, -1), strict=True)}
+_OF_LETTER = {letter: (axis, 1 - 2 * side) for axis, pair in enumerate(_LETTERS) for side, letter in enumerate(pair)}
 
 
 def _closest_axes(direction: Sequence[float]) -> list[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """Raw datasets on disk, in nnU-Net v2's format, and the cases of a folder that is to be predicted.
 
-``DatasetXXX_Name/`` holds ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file for each channel), ``labelsTr/CASE.nii.gz``
-and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training cases) and ``cases.csv``.
+``DatasetXXX_Name/`` holds ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file for each channel),
+``labelsTr/CASE.nii.gz`` and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training cases) and
+``cases.csv``.
 """
 
 from __future__ import annotations
@@ -170,13 +171,11 @@ class RawDataset:
         return expanded if expanded.is_absolute() else (self.folder / expanded).resolve()
 
 
-def find_cases(
-    folder: Path | str, n_channels: int, file_ending: str
-) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
+def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
     """The cases in a folder of images that are to be predicted.
 
-    Files are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; with a single channel ``CASE.nii.gz`` will do. An RGB image
-    holds three channels in one file.
+    Files are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; with a single channel ``CASE.nii.gz`` will do. An RGB
+    image holds three channels in one file.
 
     Returns
     -------

@@ -39,6 +39,41 @@ def suffix_of(path: Path | str) -> str:
     raise DataError("unknown image format", where=path, mend=f"known are {' '.join(SUFFIXES)}")
 
 
+def read_image(path: Path | str) -> tuple[np.ndarray, Geometry]:
+    """Read a file as it is.
+
+    Returns
+    -------
+    array : ndarray, shape (c, z, y, x)
+        In the file's own number type.
+    geometry : Geometry
+
+    Raises
+    ------
+    DataError
+        When the file is missing, empty, damaged or of no known format.
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    if not path.is_file():
+        raise DataError("no such file", where=path)
+    if path.stat().st_size == 0:
+        raise DataError("is empty (0 bytes)", where=path)
+    try:
+        image = _itk_read(path)
+    except RuntimeError as error:
+        skewed = nifti.read_skewed(path) if suffix in nifti.SUFFIXES and "orthonormal" in str(error) else None
+        if skewed is None:
+            raise DataError(f"cannot be read ({_last_line(error)})", where=path) from None
+        return skewed[0][None], skewed[1]
+    array, geometry = _channels_first(image, path)
+    if suffix in nifti.SUFFIXES:
+        nifti.check_complete(path, array)
+    if suffix in NATURAL:
+        geometry = _natural_geometry(geometry, path)
+    return array, geometry
+
+
 def read_volume(paths: Sequence[Path], channels: tuple[str, ...], *, nan_to_zero: bool = False) -> Volume:
     """Read one case.
 
@@ -59,7 +94,7 @@ def read_volume(paths: Sequence[Path], channels: tuple[str, ...], *, nan_to_zero
     parts: list[np.ndarray] = []
     geometry: Geometry | None = None
     for path in paths:
-        array, own = _read(Path(path))
+        array, own = read_image(Path(path))
         if geometry is None:
             geometry = own
         checks.same_grid(own, Path(path), geometry, Path(paths[0]))
@@ -92,7 +127,7 @@ def read_mask(path: Path | str) -> tuple[np.ndarray, Geometry]:
         When the file is missing or damaged, has several channels, or holds numbers that are not integers.
     """
     path = Path(path)
-    array, geometry = _read(path)
+    array, geometry = read_image(path)
     if len(array) > 1:
         if any(not np.array_equal(array[0], other) for other in array[1:3]):
             raise DataError(f"a label map with {len(array)} channels", where=path, mend="save it as greyscale")
@@ -120,7 +155,7 @@ def write_mask(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     kinds = (np.uint8, np.uint16, np.int16, np.int32)
     kind = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
-    _write(Path(path), array.astype(kind, copy=False), geometry)
+    write_image(path, array.astype(kind, copy=False), geometry)
 
 
 def write_map(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
@@ -133,29 +168,39 @@ def write_map(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
     """
     if suffix_of(path) in (".png", ".bmp"):
         raise DataError("this format holds no floats", where=path, mend="use .nii.gz, .nrrd, .mha or .tif")
-    _write(Path(path), array.astype(np.float32, copy=False), geometry)
+    write_image(path, array.astype(np.float32, copy=False), geometry)
 
 
-def _read(path: Path) -> tuple[np.ndarray, Geometry]:
-    """Read a file as (c, z, y, x) in its own number type."""
+def write_image(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
+    """Write `array` (z, y, x) in its own number type, atomically, in the format of the suffix, with exactly `geometry`.
+
+    Raises
+    ------
+    DataError
+        When the format cannot hold it.
+    """
+    path = Path(path)
     suffix = suffix_of(path)
-    if not path.is_file():
-        raise DataError("no such file", where=path)
-    if path.stat().st_size == 0:
-        raise DataError("is empty (0 bytes)", where=path)
-    try:
-        image = _itk_read(path)
-    except RuntimeError as error:
-        skewed = nifti.read_skewed(path) if suffix in nifti.SUFFIXES and "orthonormal" in str(error) else None
-        if skewed is None:
-            raise DataError(f"cannot be read ({_last_line(error)})", where=path) from None
-        return skewed[0][None], skewed[1]
-    array, geometry = _channels_first(image, path)
-    if suffix in nifti.SUFFIXES:
-        nifti.check_complete(path, array)
-    if suffix in NATURAL:
-        geometry = _natural_geometry(geometry, path)
-    return array, geometry
+    if array.shape != tuple(geometry.size):
+        raise ValueError(f"array of shape {array.shape} for a grid of size {geometry.size}")
+    natural = suffix in NATURAL
+    if suffix in (".png", ".bmp") and geometry.size[0] != 1:
+        raise DataError("this format holds one slice only", where=path, mend="use .nii.gz, .nrrd or .mha")
+    planar = geometry.planar or (natural and geometry.size[0] == 1)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array[0] if planar else array))
+    if not natural:
+        axes = 2 if planar else 3
+        image.SetSpacing(geometry.spacing[::-1][:axes])
+        image.SetOrigin(geometry.origin[:axes])
+        direction = np.array(geometry.direction).reshape(3, 3)[:axes, :axes]
+        image.SetDirection([float(v) for v in direction.ravel()])
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:
+            raise DataError(f"cannot be written ({_last_line(error)})", where=path) from None
+        if geometry.affine is not None and suffix in nifti.SUFFIXES:
+            nifti.restore_affine(temporary, geometry.affine)
 
 
 def _itk_read(path: Path) -> sitk.Image:
@@ -230,27 +275,3 @@ def _natural_geometry(geometry: Geometry, path: Path) -> Geometry:
             spacing = (float(values[0]), float(values[1]), float(values[2]))
             break
     return Geometry(geometry.size, spacing)
-
-
-def _write(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    suffix = suffix_of(path)
-    if array.shape != tuple(geometry.size):
-        raise ValueError(f"array of shape {array.shape} for a grid of size {geometry.size}")
-    natural = suffix in NATURAL
-    if suffix in (".png", ".bmp") and geometry.size[0] != 1:
-        raise DataError("this format holds one slice only", where=path, mend="use .nii.gz, .nrrd or .mha")
-    planar = geometry.planar or (natural and geometry.size[0] == 1)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array[0] if planar else array))
-    if not natural:
-        axes = 2 if planar else 3
-        image.SetSpacing(geometry.spacing[::-1][:axes])
-        image.SetOrigin(geometry.origin[:axes])
-        direction = np.array(geometry.direction).reshape(3, 3)[:axes, :axes]
-        image.SetDirection([float(v) for v in direction.ravel()])
-    with atomic_path(path) as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise DataError(f"cannot be written ({_last_line(error)})", where=path) from None
-        if geometry.affine is not None and suffix in nifti.SUFFIXES:
-            nifti.restore_affine(temporary, geometry.affine)

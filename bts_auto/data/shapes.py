@@ -8,7 +8,7 @@ import numpy as np
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], new_spacing: Sequence[float]) -> tuple[int, ...]:
-    """Voxels along each axis after resampling from `spacing` to `new_spacing` (both in mm, in the axis order of `shape`).
+    """Voxels along each axis after resampling from `spacing` to `new_spacing` (mm, in the axis order of `shape`).
 
     nnU-Net v2's rule (``compute_new_shape``): size times old over new spacing, halves rounded to even.
 

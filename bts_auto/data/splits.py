@@ -62,7 +62,7 @@ def make_splits(
         return [Split(tuple(units[0]), ())]
     folds = min(folds, len(units))
     order = np.arange(len(units))
-    np.random.RandomState(seed).shuffle(order)  # noqa: NPY002 - the generator that nnU-Net's splits come from
+    np.random.RandomState(seed).shuffle(order)  # the generator that nnU-Net's splits come from
     splits = []
     for held_out in np.array_split(order, folds):
         chosen = set(held_out.tolist())
@@ -83,8 +83,8 @@ def load_or_make_splits(
     Scans of one patient stay together where the raw folder has a ``cases.csv`` that names patients.
 
     ``splits_final.json`` (nnU-Net's format, in the preprocessed or the raw dataset folder) is never changed. When
-    cases came or went since ``splits.json`` was made, the others stay in their folds and each new one joins the smallest,
-    so that models which are already trained keep their held-out cases.
+    cases came or went since ``splits.json`` was made, the others stay in their folds and each new one joins the
+    smallest, so that models which are already trained keep their held-out cases.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_or_make_splits(
             return splits
         splits = _follow(splits, cases, patients(raw_folder))
         came, went = len(set(cases) - known), len(known - set(cases))
-        observer.note(f"{path}: {came} new and {went} removed cases, the others stay in their folds (delete it to draw anew)")
+        observer.note(f"{path}: {came} cases new, {went} gone, the others keep their folds (delete it to draw anew)")
     else:
         splits = make_splits(cases, of_patient=patients(raw_folder))
         if len(splits) < FOLDS:
@@ -135,7 +135,7 @@ def _read(path: Path, cases: Sequence[str] | None = None) -> list[Split]:
             raise DataError(f"fold {number} trains and validates on {', '.join(both[:5])}", where=path)
         unknown = sorted({*split.train, *split.validation} - set(cases)) if cases is not None else []
         if unknown:
-            raise DataError(f"fold {number} names {', '.join(unknown[:5])}, which the dataset does not have", where=path)
+            raise DataError(f"fold {number} names unknown cases: {', '.join(unknown[:5])}", where=path)
     return splits
 
 

@@ -1,10 +1,14 @@
 """Exact statistics of voxels that together do not fit into memory.
 
-Each case leaves a *tally* of each channel: its distinct values, sorted, and how many voxels lie at or below each. Mean and
-deviation of all cases come from the cases' own moments (Chan et al. 1979, "Updating formulae and a pairwise algorithm for
-computing sample variances"). An order statistic of all cases is found by bisection over the 2**32 float32 numbers: 32
-times the tallies are asked how many voxels lie at or below a number, which touches a few pages of each file. Percentiles
-are therefore those of all voxels, exactly as `numpy.percentile` would give them, and nothing is sampled.
+Each case leaves a *tally* of each channel: its distinct values, sorted, and how many voxels lie at or below each. Mean
+and deviation of all cases come from the cases' own moments [1]. An order statistic of all cases is found by bisection
+over the 2**32 float32 numbers: 32 times the tallies are asked how many voxels lie at or below a number, which touches a
+few pages of each file. Percentiles are therefore those of all voxels, as `numpy.percentile` would give them; nothing is
+sampled.
+
+References
+----------
+.. [1] Chan, Golub, LeVeque. Updating formulae and a pairwise algorithm for computing sample variances. 1979.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Geometry:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Geometry:
         """The inverse of :meth:`to_json`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
 
 
 def _short(values: tuple[float, ...]) -> str:

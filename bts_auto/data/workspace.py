@@ -11,6 +11,7 @@ from bts_auto.errors import DataError
 from bts_auto.files import write_text
 
 DEFAULT = Path("bts_workspace")
+_NNUNET_RAW = "nnUNet_raw"
 _LAST = ".last_planned"
 
 
@@ -26,8 +27,8 @@ class Workspace:
     def locate(cls, folder: Path | str | None = None) -> Workspace:
         """Find the workspace: `folder`, else ``$BTS_WORKSPACE``, else ``./bts_workspace``.
 
-        ``$BTS_RAW``, ``$BTS_PREPROCESSED`` and ``$BTS_RESULTS`` each move one of its folders. Where ``$BTS_RAW`` is unset
-        and the workspace has no raw folder of its own, an existing ``$nnUNet_raw`` takes its place.
+        ``$BTS_RAW``, ``$BTS_PREPROCESSED`` and ``$BTS_RESULTS`` each move one of its folders. Where ``$BTS_RAW`` is
+        unset and the workspace has no raw folder of its own, an existing ``$nnUNet_raw`` takes its place.
         """
         base = Path(folder or os.environ.get("BTS_WORKSPACE") or DEFAULT).expanduser().absolute()
 
@@ -36,7 +37,7 @@ class Workspace:
             return Path(moved).expanduser().absolute() if moved else base / name
 
         raw = place("raw", "BTS_RAW")
-        theirs = os.environ.get("nnUNet_raw")
+        theirs = os.environ.get(_NNUNET_RAW)
         if theirs and not os.environ.get("BTS_RAW") and not raw.is_dir() and Path(theirs).is_dir():
             raw = Path(theirs).absolute()
         return cls(raw, place("preprocessed", "BTS_PREPROCESSED"), place("results", "BTS_RESULTS"))
@@ -87,7 +88,7 @@ class Workspace:
         if len(found) == 1:
             return found[0]
         if found:
-            raise DataError(f"several datasets are '{wanted}'", where=self.raw, mend=f"give the full name: {_list(found)}")
+            raise DataError(f"several datasets are '{wanted}'", where=self.raw, mend=f"name it fully: {_list(found)}")
         exist = f"there are {_list(known)}" if known else "there is none yet; put one there as DatasetXXX_Name"
         raise DataError(f"no dataset '{wanted}'", where=self.raw, mend=exist)
 

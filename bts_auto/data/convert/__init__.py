@@ -1,0 +1,1 @@
+"""Bringing datasets of other layouts into the raw format."""
