@@ -65,6 +65,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", suffix="-" + path.name, dir=path.parent))
     try:
         yield temporary
+        temporary.chmod(0o777 & ~_umask())
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=".writing-old-", dir=path.parent))
             path.replace(old / path.name)

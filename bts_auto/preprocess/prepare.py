@@ -14,7 +14,7 @@ from bts_auto.data.volume import Volume
 from bts_auto.errors import DataError
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.preprocess.normalise import normalise
-from bts_auto.preprocess.resample import resample_image, resample_mask
+from bts_auto.preprocess.resample import resample_image, resample_mask, separate_axis
 from bts_auto.preprocess.spatial import Crop, Reorient, Resample, SpatialSteps, Step, Transpose
 
 OUTSIDE = -1
@@ -77,6 +77,8 @@ def prepare_all(
 ) -> Iterator[Prepared]:
     """Prepare a case for several configurations, one after the other; what they share is done once.
 
+    Configurations that come to the same voxels (2d and 3d_fullres where nothing is resampled) get the same array objects.
+
     Parameters
     ----------
     mark_outside : bool
@@ -97,20 +99,33 @@ def prepare_all(
     image, inside = crop.apply(image), np.ascontiguousarray(crop.apply(inside))
     labels = _with_outside(None if labels is None else crop.apply(labels), inside)
     keep_mask = mark_outside or mask is not None
+    resamplings = [_resampling(_triple(inside.shape), spacing, configuration) for configuration in configurations]
+    results = [_result(*pair) for pair in zip(configurations, resamplings, strict=True)]
+    made: dict[object, tuple[np.ndarray, np.ndarray | None]] = {}
     normalised: tuple[object, np.ndarray] | None = None
-    for configuration in configurations:
-        schemes = (configuration.normalization_schemes, configuration.use_mask_for_norm)
-        if normalised is None or normalised[0] != schemes:
-            statistics = plan.foreground_intensity_properties_per_channel
-            fresh = np.array(image, dtype=np.float32, order="C")
-            normalised = schemes, normalise(fresh, labels >= 0, *schemes, statistics)
-        resample = _resampling(_triple(inside.shape), spacing, configuration)
-        yield Prepared(
-            image=_resampled(normalised[1], resample, configuration),
-            mask=_resampled_mask(labels, resample, configuration) if keep_mask else None,
-            steps=SpatialSteps(volume.geometry, (*steps, resample)),
-            annotated=mask is not None,
-        )
+    for index, (configuration, resampling, result) in enumerate(zip(configurations, resamplings, results, strict=True)):
+        if result not in made:
+            schemes = (configuration.normalization_schemes, configuration.use_mask_for_norm)
+            if normalised is None or normalised[0] != schemes:
+                fresh = np.array(image, dtype=np.float32, order="C")
+                statistics = plan.foreground_intensity_properties_per_channel
+                normalised = schemes, normalise(fresh, labels >= 0, *schemes, statistics)
+            made[result] = (
+                _resampled(normalised[1], resampling, configuration),
+                _resampled_mask(labels, resampling, configuration) if keep_mask else None,
+            )
+        arrays = made[result] if result in results[index + 1 :] else made.pop(result)
+        yield Prepared(*arrays, SpatialSteps(volume.geometry, (*steps, resampling)), annotated=mask is not None)
+
+
+def _result(configuration: SegmentationConfiguration, resampling: Resample) -> tuple[object, ...]:
+    """What decides the arrays: equal results are worked out once."""
+    schemes = (configuration.normalization_schemes, configuration.use_mask_for_norm)
+    if resampling.is_identity:
+        return (schemes,)
+    rules = configuration.resampling
+    apart = separate_axis(resampling.spacing, resampling.new_spacing, rules.separate_z)
+    return (schemes, resampling.new_shape, apart, *rules.model_dump().values())
 
 
 def _check(volume: Volume, plan: Plan, mask: np.ndarray | None) -> None:

@@ -1,0 +1,334 @@
+"""Preprocessing a dataset: every case once for all configurations, and only those cases that changed.
+
+A stored case carries a key: the hash of its source files' contents and of every setting that decides its voxels. A run
+compares keys and makes what is missing, so that it may be killed at any moment and typed again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bts_auto import machine
+from bts_auto.data.labels import Labels
+from bts_auto.data.raw import CaseFiles, RawDataset
+from bts_auto.data.volume import Volume
+from bts_auto.errors import BtsError, CaseFailure, DataError
+from bts_auto.events import SILENT, Observer
+from bts_auto.files import hash_json
+from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.preprocess.normalise import DATASET_DEPENDENT
+from bts_auto.preprocess.pool import run_each
+from bts_auto.preprocess.prepare import prepare_all
+from bts_auto.preprocess.sources import FileHashes, hash_files
+from bts_auto.preprocess.store import STORE_VERSION, CaseStore
+
+HASHES = "file_hashes.json"
+# Compressing holds Python's lock, so that threads gain little beyond two; processes cost about half a second and 150 MB
+# each before they do anything. They pay from this many bytes of image files on (about ten cases of four sequences).
+_WORTH_PROCESSES = 100 << 20
+_THREADS = 2
+# Peak memory of one case, measured: about four float32 copies of the scan and three of what it is resampled to.
+_COPIES_IN, _COPIES_OUT = 4, 3
+_PROCESS_BYTES = 150 << 20
+_SHARE_OF_FREE_MEMORY = 0.7
+
+
+def store_folder(folder: Path | str, plan: Plan, config_name: str) -> Path:
+    """Where the prepared cases of a configuration lie.
+
+    Configurations with equal preprocessing (the cascade's second stage and 3d_fullres, or recipes that differ in the
+    patch) share a folder; it bears the name of the first of them in the plan.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's folder under ``preprocessed/``.
+    """
+    key = _spatial_key(plan, plan.configuration(config_name))
+    first = next(name for name in plan.configurations if _spatial_key(plan, plan.configuration(name)) == key)
+    return Path(folder) / f"{first}-{key}"
+
+
+def _spatial_key(plan: Plan, configuration: SegmentationConfiguration) -> str:
+    return hash_json([configuration.preprocessing_key(), plan.transpose_forward, plan.orientation])[:8]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A store to fill, with the hash of all settings that decide its voxels."""
+
+    store: CaseStore
+    configuration: SegmentationConfiguration
+    settings: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A case and where it goes."""
+
+    files: CaseFiles
+    channels: tuple[str, ...]
+    labels: Labels
+    plan: Plan
+    targets: tuple[_Target, ...]
+    nan_to_zero: bool
+    dtype: str
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    failure: str | None = None
+    hashes: Mapping[str, tuple[list[int], str]] = field(default_factory=dict)
+
+
+def preprocess_dataset(
+    raw: RawDataset,
+    plan: Plan,
+    configurations: Sequence[str],
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    nan_to_zero: bool = False,
+    dtype: str = "float16",
+    executor: Executor | None = None,
+    observer: Observer = SILENT,
+) -> list[CaseFailure]:
+    """Bring the stores of some configurations up to date with a raw dataset.
+
+    Cases that are stored from the same files with the same settings are left alone, cases that are no longer in the
+    dataset are removed, and a case that cannot be prepared is named and removed while the others go on.
+
+    Parameters
+    ----------
+    configurations : sequence of str
+        Names in the plan.
+    folder : Path
+        The dataset's folder under ``preprocessed/``.
+    workers : int, optional
+        Cases at the same time; None: as cores and free memory allow.
+    nan_to_zero : bool
+        Put 0 where voxels are NaN or infinite instead of refusing the case.
+    dtype : str
+        "float16" or "float32", of stored images.
+    executor : Executor, optional
+        A pool (such as Dask's ``Client.get_executor()``) that does the work instead of an own one.
+
+    Returns
+    -------
+    list of CaseFailure
+        Sorted by case; empty when all is well.
+    """
+    folder = Path(folder)
+    cases = raw.training_cases()
+    targets = _targets(raw, plan, configurations, folder, dtype)
+    failures = {case: CaseFailure(case, "a case's name must be a plain file name") for case in cases if not _plain(case)}
+    for target in targets:
+        target.store.remove_leftovers()
+        for case in set(target.store.cases()) - set(cases):
+            target.store.remove(case)
+    hashes = FileHashes(folder / HASHES)
+    hashes.keep_only(file for files in cases.values() for file in files.files)
+    jobs = [
+        _Job(files, raw.channels, raw.labels, plan, targets, nan_to_zero, dtype)
+        for case, files in cases.items()
+        if case not in failures and _needs_work(files, targets, hashes.known(files.files), nan_to_zero)
+    ]
+    try:
+        if jobs:
+            failures |= _run(jobs, hashes, workers, executor, observer)
+        else:
+            observer.note(f"preprocessed: {len(cases)} cases are up to date")
+    finally:
+        hashes.save()
+    return sorted(failures.values(), key=lambda failure: failure.case)
+
+
+def _targets(
+    raw: RawDataset, plan: Plan, names: Sequence[str], folder: Path, dtype: str
+) -> tuple[_Target, ...]:
+    """One for each different store, three-dimensional ones first: their chunks also serve slices."""
+    found: dict[Path, _Target] = {}
+    for name in sorted(names, key=lambda name: -plan.configuration(name).dims):
+        path, configuration = store_folder(folder, plan, name), plan.configuration(name)
+        settings = _settings(raw, plan, configuration) | {"dtype": dtype}
+        found.setdefault(path, _Target(CaseStore(path), configuration, hash_json(settings)))
+    return tuple(found.values())
+
+
+def _settings(raw: RawDataset, plan: Plan, configuration: SegmentationConfiguration) -> dict[str, Any]:
+    statistics = plan.foreground_intensity_properties_per_channel
+    return {
+        "version": STORE_VERSION,
+        "spatial": _spatial_key(plan, configuration),
+        "channels": raw.channels,
+        "labels": {name: list(value) for name, value in raw.labels.values.items()},
+        "ignore": raw.labels.ignore,
+        # Other schemes look at the case alone, and are not redone when a new case moves the dataset's statistics.
+        "statistics": {
+            str(index): statistics.get(str(index))
+            for index, scheme in enumerate(configuration.normalization_schemes)
+            if scheme in DATASET_DEPENDENT
+        },
+    }
+
+
+def _plain(case: str) -> bool:
+    return bool(case) and not case.startswith(".") and Path(case).name == case and "\\" not in case
+
+
+def _key(settings: str, hashes: Mapping[str, str], files: CaseFiles, *, zeroed: bool = False) -> str:
+    """The key of a stored case. Paths are no part of it: a dataset may move.
+
+    `zeroed`: voxels that are not finite were set to 0.
+    """
+    return hash_json([settings, [hashes.get(str(file)) for file in files.images], hashes.get(str(files.mask)), zeroed])
+
+
+def _needs_work(
+    files: CaseFiles, targets: Sequence[_Target], hashes: Mapping[str, str] | None, nan_to_zero: bool
+) -> bool:
+    return hashes is None or bool(_outdated(files, targets, hashes, nan_to_zero))
+
+
+def _outdated(
+    files: CaseFiles, targets: Sequence[_Target], hashes: Mapping[str, str], nan_to_zero: bool
+) -> list[_Target]:
+    """The stores that do not hold the case as it would be made now."""
+    return [
+        target
+        for target in targets
+        if target.store.record(files.case).get("key")
+        not in {_key(target.settings, hashes, files, zeroed=zeroed) for zeroed in (False, nan_to_zero)}
+    ]
+
+
+def _run(
+    jobs: Sequence[_Job], hashes: FileHashes, workers: int | None, executor: Executor | None, observer: Observer
+) -> dict[str, CaseFailure]:
+    failures = {}
+    processes = sum(_bytes(job) for job in jobs) > _WORTH_PROCESSES
+    count = workers if workers is not None else _workers(jobs, processes=processes)
+    processes = processes and count > 1
+    with observer.task("Preprocessing", len(jobs)) as task:
+        done = run_each(_work, jobs, executor=executor, workers=min(count, len(jobs)), processes=processes)
+        for job, outcome in done:
+            case = job.files.case
+            if isinstance(outcome, BaseException):
+                outcome = _Outcome(_reason(outcome))
+            hashes.remember(outcome.hashes)
+            if outcome.failure is not None:
+                failures[case] = CaseFailure(case, outcome.failure)
+                for target in job.targets:
+                    target.store.remove(case)
+            task.advance(case=case)
+    return failures
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BtsError):
+        return str(error)
+    if isinstance(error, BrokenExecutor):
+        return "its worker process died (killed, or out of memory)"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return f"{type(error).__name__}: {error}"
+
+
+def _bytes(job: _Job) -> int:
+    return sum(file.stat().st_size for file in job.files.files if file.is_file())
+
+
+def _workers(jobs: Sequence[_Job], *, processes: bool) -> int:
+    largest = max(jobs, key=_bytes)
+    need = _memory(largest) + (_PROCESS_BYTES if processes else 0)
+    fitting = int(machine.free_memory() * _SHARE_OF_FREE_MEMORY // need)
+    return max(1, min(machine.cores(), fitting, machine.cores() if processes else _THREADS))
+
+
+def _memory(job: _Job) -> int:
+    """Estimated bytes that a case takes, from the header of its first image."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(job.files.images[0]))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # reading the case will say what is wrong
+        return 1
+    voxels = math.prod(reader.GetSize()) * len(job.channels)
+    spacing = reader.GetSpacing()
+    growth = max(_growth(spacing, target.configuration) for target in job.targets)
+    return int(4 * voxels * (_COPIES_IN + _COPIES_OUT * growth))
+
+
+def _growth(spacing: Sequence[float], configuration: SegmentationConfiguration) -> float:
+    """By how much resampling multiplies the voxels; the thickest axis is the one that a 2D configuration keeps."""
+    own = sorted(spacing)[: len(configuration.spacing)]
+    return math.prod(own) / math.prod(configuration.spacing)
+
+
+def _work(job: _Job) -> _Outcome:
+    """Prepare one case for all stores that need it; runs in a worker."""
+    from bts_auto.data.checks import known_labels, same_grid
+    from bts_auto.data.readers import read_mask
+
+    found = hash_files(job.files.files)
+    hashes = {name: digest for name, (_, digest) in found.items()}
+    try:
+        outdated = _outdated(job.files, job.targets, hashes, job.nan_to_zero)
+        if not outdated:
+            return _Outcome(hashes=found)
+        volume, zeroed = _read(job)
+        mask = None
+        if job.files.mask is not None:
+            mask, geometry = read_mask(job.files.mask)
+            same_grid(geometry, job.files.mask, volume.geometry, job.files.images[0])
+            known_labels(mask, job.labels, job.files.mask)
+        _store(job, outdated, volume, mask, hashes, zeroed=zeroed)
+    except Exception as error:
+        return _Outcome(_reason(error), found)
+    return _Outcome(hashes=found)
+
+
+def _read(job: _Job) -> tuple[Volume, bool]:
+    """The scan, and whether voxels that are not finite had to be set to 0."""
+    from bts_auto.data.readers import read_volume
+
+    try:
+        return read_volume(job.files.images, job.channels), False
+    except DataError:
+        if not job.nan_to_zero:
+            raise
+        return read_volume(job.files.images, job.channels, nan_to_zero=True), True
+
+
+def _store(
+    job: _Job,
+    targets: Sequence[_Target],
+    volume: Volume,
+    mask: np.ndarray | None,
+    hashes: Mapping[str, str],
+    *,
+    zeroed: bool,
+) -> None:
+    case = job.files.case
+    sources = {file.name: hashes.get(str(file)) for file in job.files.files}
+    made: list[tuple[np.ndarray, CaseStore]] = []
+    every = prepare_all(volume, job.plan, [target.configuration for target in targets], mask, mark_outside=True)
+    for target, prepared in zip(targets, every, strict=True):
+        key = _key(target.settings, hashes, job.files, zeroed=zeroed)
+        record = {"key": key, "sources": sources}
+        same = next((store for image, store in made if image is prepared.image), None)
+        if same is not None:
+            target.store.share(case, same, prepared, record)
+            continue
+        patch = target.configuration.patch_size
+        target.store.write(case, prepared, labels=job.labels, patch_size=patch, dtype=job.dtype, record=record)
+        made.append((prepared.image, target.store))

@@ -1,0 +1,81 @@
+"""Running one function over many cases on threads or processes, so that a dead worker costs its own case only."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+def local_pool(workers: int, *, processes: bool) -> Executor:
+    """A pool of this machine. Processes are spawned: forked ones inherit locks of threads and can hang."""
+    if processes:
+        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    return ThreadPoolExecutor(workers, thread_name_prefix="case")
+
+
+def run_each(
+    function: Callable[[J], R],
+    jobs: Sequence[J],
+    *,
+    executor: Executor | None = None,
+    workers: int = 1,
+    processes: bool = False,
+) -> Iterator[tuple[J, R | BaseException]]:
+    """Run `function` on each job and yield (job, result) as they finish, an exception standing for a result.
+
+    Parameters
+    ----------
+    function
+        Importable by name where processes run it.
+    executor : Executor, optional
+        A pool to use instead of an own one; it is left open.
+    workers : int
+        Of the own pool; 1 without processes runs everything here.
+    processes : bool
+        Whether the own pool has processes. When one of them dies, the pool is lost: the jobs that it had not finished
+        are then run one at a time in processes of their own, so that the job that kills its worker is known.
+    """
+    if executor is None and workers <= 1 and not processes:
+        for job in jobs:
+            yield job, _outcome(function, job)
+        return
+    pool = executor or local_pool(workers, processes=processes)
+    unfinished: list[J] = []
+    try:
+        for job, result in _pooled(pool, function, jobs):
+            if isinstance(result, BrokenExecutor):
+                unfinished.append(job)
+            else:
+                yield job, result
+    finally:
+        if executor is None:
+            pool.shutdown(wait=True, cancel_futures=True)
+    for job in unfinished:
+        with local_pool(1, processes=True) as alone:
+            yield from _pooled(alone, function, [job])
+
+
+def _outcome(function: Callable[[J], R], job: J) -> R | BaseException:
+    try:
+        return function(job)
+    except Exception as error:
+        return error
+
+
+def _pooled(pool: Executor, function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[tuple[J, R | BaseException]]:
+    running = {}
+    for position, job in enumerate(jobs):
+        try:
+            running[pool.submit(function, job)] = job
+        except BrokenExecutor as error:  # a worker died while jobs were still being handed out
+            for late in jobs[position:]:
+                yield late, error
+            break
+    for future in as_completed(running):
+        error = future.exception()
+        yield running[future], future.result() if error is None else error
