@@ -41,6 +41,16 @@ TABLE: dict[str, dict[str, Entry]] = {
     "loss": {
         "dice": Entry("bts_auto.losses.dice:SoftDice", "bts_auto.losses.options:DiceOptions"),
         "cross_entropy": Entry("bts_auto.losses.cross_entropy:CrossEntropy", "bts_auto.losses.options:CrossEntropyOptions"),
+        "weighted_cross_entropy": Entry(
+            "bts_auto.losses.weighted_cross_entropy:WeightedCrossEntropy",
+            "bts_auto.losses.options:WeightedCrossEntropyOptions",
+        ),
+        "focal": Entry("bts_auto.losses.focal:Focal", "bts_auto.losses.options:FocalOptions"),
+        "top_k": Entry("bts_auto.losses.top_k:TopK", "bts_auto.losses.options:TopKOptions"),
+        "tversky": Entry("bts_auto.losses.tversky:Tversky", "bts_auto.losses.options:TverskyOptions"),
+        "generalised_dice": Entry(
+            "bts_auto.losses.generalised_dice:GeneralisedDice", "bts_auto.losses.options:GeneralisedDiceOptions"
+        ),
     },
     "optimizer": {
         "adam": Entry("bts_auto.train.optimizers:adam", "bts_auto.train.options:AdamOptions"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from bts_auto.documents import Document
@@ -18,3 +20,42 @@ class CrossEntropyOptions(Document):
     """Cross entropy (softmax) or binary cross entropy (regions)."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class WeightedCrossEntropyOptions(Document):
+    """Cross entropy in which some channels count more."""
+
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(), description="one per network channel; empty: all classes of a batch count the same"
+    )
+
+
+class FocalOptions(Document):
+    """Focal loss."""
+
+    gamma: float = Field(default=2.0, ge=1, description="how much less a voxel counts that is already right")
+
+
+class TopKOptions(Document):
+    """Cross entropy of the worst voxels."""
+
+    share: float = Field(default=0.1, gt=0, le=1, description="share of the valid voxels that counts")
+
+
+class TverskyOptions(Document):
+    """Tversky index; with both weights at 0.5 it is the Dice."""
+
+    false_positives: float = Field(default=0.3, ge=0)
+    false_negatives: float = Field(default=0.7, ge=0)
+    smooth: float = Field(default=1e-5, gt=0, description="added to numerator and denominator")
+    background: bool = Field(default=False, description="whether softmax's background counts; regions have none")
+
+
+class GeneralisedDiceOptions(Document):
+    """Generalised Dice: all channels in one ratio."""
+
+    weighting: Literal["square", "simple", "uniform"] = Field(
+        default="square", description="a channel's weight: 1 / volume^2, 1 / volume, or 1"
+    )
+    smooth: float = Field(default=1e-5, gt=0, description="added to numerator and denominator")
+    background: bool = Field(default=True, description="whether softmax's background counts; regions have none")
