@@ -1,0 +1,236 @@
+"""One or more trained folds, loaded once, that segment case after case."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from bts_auto.data.labels import Labels
+from bts_auto.data.volume import Geometry, Volume
+from bts_auto.errors import ModelError
+from bts_auto.events import SILENT, Observer
+from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device
+from bts_auto.predict.export import export_labels
+from bts_auto.predict.tiles import Tile
+from bts_auto.predict.window import count_tiles, predict_array
+from bts_auto.preprocess.prepare import Prepared, prepare
+
+
+class Fold(Protocol):
+    """What a predictor needs of a trained fold (:class:`bts_auto.model.fold.TrainedFold` is one)."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def configuration_name(self) -> str: ...
+
+    @property
+    def configuration(self) -> SegmentationConfiguration: ...
+
+    def network(self, device: torch.device | str) -> torch.nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One segmented case.
+
+    Attributes
+    ----------
+    mask : ndarray of uint8 or uint16, shape (z, y, x)
+        In the scan's grid, with the dataset's own integers.
+    geometry : Geometry
+        The scan's grid.
+    labels : Labels
+        What the integers mean.
+    scores : ndarray of float32, shape (k, z, y, x), or None
+        Probabilities (logits where `logits`) in the network's grid, if they were asked for.
+    prepared : Prepared or None
+        The case in the network's grid with the steps back, if scores were asked for.
+    timings : dict
+        Seconds by stage: prepare, network, export.
+    """
+
+    mask: np.ndarray
+    geometry: Geometry
+    labels: Labels
+    logits: bool = False
+    scores: np.ndarray | None = None
+    prepared: Prepared | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class CasePredictor:
+    """Trained folds of one configuration, ready to segment.
+
+    Parameters
+    ----------
+    folds : sequence of Fold
+        Members whose answers are averaged, as the plan says: as probabilities or as logits.
+    device, engine, precision : str
+        See :func:`bts_auto.predict.engine.build_engine`.
+    tta : bool or sequence of int
+        Whether inputs are mirrored along the axes of the plan, or the axes.
+    step_size, tile : optional
+        In place of the plan's.
+    previous : CasePredictor, optional
+        For a configuration with a previous stage: what predicts that stage.
+    cache : Path, optional
+        A folder for what engines compile.
+    observer : Observer
+        Hears of the tiles.
+
+    Raises
+    ------
+    ModelError
+        When there is no fold, folds do not belong together, or a previous stage is missing.
+    """
+
+    def __init__(
+        self,
+        folds: Sequence[Fold],
+        *,
+        device: str | torch.device = "auto",
+        engine: str = "auto",
+        precision: Precision = "auto",
+        tta: bool | Sequence[int] = True,
+        step_size: float | None = None,
+        tile: Tile | None = None,
+        previous: CasePredictor | None = None,
+        cache: Path | None = None,
+        observer: Observer = SILENT,
+    ) -> None:
+        first = _common(folds)
+        self.plan = first.plan
+        self.configuration_name = first.configuration_name
+        self.configuration = first.configuration
+        self.labels = self.plan.label_set()
+        self.device = choose_device(device)
+        self.step_size, self.tile = step_size, tile
+        planned = self.configuration.inference.mirror_axes
+        self.mirror_axes = (planned if tta else ()) if isinstance(tta, bool) else tuple(tta)
+        self.observer = observer
+        if self.configuration.previous_stage is not None and previous is None:
+            raise ModelError(
+                f"needs the previous stage '{self.configuration.previous_stage}'", where=self.configuration_name
+            )
+        self._previous = previous
+        self._engines: list[Engine] = [
+            build_engine(fold.network("cpu"), engine=engine, device=self.device, precision=precision, cache=cache)
+            for fold in folds
+        ]
+
+    @property
+    def averages_logits(self) -> bool:
+        """Whether scores are logits."""
+        return self.configuration.inference.averaging == "logits"
+
+    def predict(self, volume: Volume, *, keep_scores: bool = False) -> Prediction:
+        """Segment a scan.
+
+        Parameters
+        ----------
+        volume : Volume
+            As it was read; not changed.
+        keep_scores : bool
+            Whether the result keeps the scores and the prepared image.
+
+        Raises
+        ------
+        DataError
+            When the scan does not fit the plan.
+        """
+        timings: dict[str, float] = {}
+        with _timed(timings, "prepare"):
+            prepared = self.prepare(volume)
+        with _timed(timings, "network"):
+            scores = self.predict_prepared(self.network_input(volume, prepared))
+        with _timed(timings, "export"):
+            mask = self.export(scores, prepared)
+        return Prediction(
+            mask,
+            volume.geometry,
+            self.labels,
+            logits=self.averages_logits,
+            scores=scores if keep_scores else None,
+            prepared=prepared if keep_scores else None,
+            timings=timings,
+        )
+
+    def prepare(self, volume: Volume) -> Prepared:
+        """Bring a scan to the network's grid."""
+        return prepare(volume, self.plan, self.configuration)
+
+    def network_input(self, volume: Volume, prepared: Prepared) -> np.ndarray:
+        """The prepared image, with one channel for each label of the previous stage's mask where there is one."""
+        if self._previous is None:
+            return prepared.image
+        mask = self._previous.predict(volume).mask
+        guided = prepare(volume, self.plan, self.configuration, mask)
+        assert guided.mask is not None
+        values = [value for value in self.labels.known_values if value != 0]
+        return np.concatenate([prepared.image, np.stack([guided.mask == value for value in values])], dtype=np.float32)
+
+    def predict_prepared(self, image: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Scores of a prepared image.
+
+        Parameters
+        ----------
+        image : ndarray or Tensor of float32, shape (c, z, y, x)
+
+        Returns
+        -------
+        ndarray of float32, shape (k, z, y, x)
+            Probabilities, or logits where `averages_logits`.
+        """
+        tiles = count_tiles(image.shape[1:], self.configuration, self.tile, self.step_size)
+        with self.observer.task("tiles", tiles, "tile") as task:
+            scores = predict_array(
+                self._engines,
+                image,
+                self.configuration,
+                tile=self.tile,
+                step_size=self.step_size,
+                mirror_axes=self.mirror_axes,
+                regions=self.labels.has_regions,
+                task=task,
+            )
+        return scores.cpu().numpy()
+
+    def export(self, scores: np.ndarray, prepared: Prepared) -> np.ndarray:
+        """The label map (z, y, x) in the scan's grid."""
+        return export_labels(
+            scores, prepared.steps, self.labels, self.configuration.resampling, logits=self.averages_logits
+        )
+
+
+def _common(folds: Sequence[Fold]) -> Fold:
+    if not folds:
+        raise ModelError("no trained fold to predict with")
+    first = folds[0]
+    if any(_prepares(fold) != _prepares(first) for fold in folds[1:]):
+        raise ModelError("the folds do not take the same input and give the same labels", mend="ensemble their masks")
+    return first
+
+
+def _prepares(fold: Fold) -> tuple[object, ...]:
+    """All that must be the same for one prepared image to serve several folds."""
+    plan, configuration = fold.plan, fold.configuration
+    grid = (plan.channel_names, plan.orientation, plan.transpose_forward, configuration.preprocessing_key())
+    answers = (plan.labels, plan.regions_class_order, configuration.inference.averaging)
+    return (*grid, *answers, configuration.previous_stage)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[stage] = time.perf_counter() - start
