@@ -1,7 +1,7 @@
 """Learning rate schedules: pure functions of the fraction of the training that is done.
 
-A schedule knows neither steps nor epochs nor the clock, so that the same one serves a run of so many epochs, a run within a
-time budget and a run that is told to come to its end.
+A schedule knows neither steps nor epochs nor the clock, so that the same one serves a run of so many epochs, a run
+within a time budget and a run that is told to come to its end.
 """
 
 from __future__ import annotations

@@ -1,0 +1,367 @@
+"""The loop: steps, epochs, learning rates, the journal, saving and stopping. What is learnt is an objective's."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bts_auto.errors import BtsError
+from bts_auto.events import SILENT, Observer, Task
+from bts_auto.plan.schema import Training
+from bts_auto.train import checkpoint
+from bts_auto.train.average import WeightAverage
+from bts_auto.train.feed import Feed, OpenStream
+from bts_auto.train.journal import JOURNAL, Journal
+from bts_auto.train.machine import memory_mb
+from bts_auto.train.objectives.base import At, Objective
+from bts_auto.train.pace import Pace
+from bts_auto.train.precision import Precision
+from bts_auto.train.progress import EpochSums, Progress
+from bts_auto.train.pseudo_dice import PseudoDice, running_mean
+from bts_auto.train.schedules import Schedule
+from bts_auto.train.step import NotFinite, StepLosses, Stepper, seed_step
+from bts_auto.train.stopping import Interruption, Stopwatch, TrainingInterrupted, take_stop_file
+
+# A stop file leaves the learning rate this share of the steps done so far to anneal.
+_COOL_DOWN = 0.1
+# The first steps of a process are slower (allocation, choice of kernels) and tell nothing about the pace.
+_UNTYPICAL_STEPS = 2
+_RETRIES = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends and saves a training besides its number of steps.
+
+    Attributes
+    ----------
+    budget : float or None
+        Seconds for the whole run, final validation included.
+    reserve : callable
+        (seconds per patch in evaluation) -> seconds of the budget to be kept for the final validation.
+    save_every : float
+        Seconds between two saved states.
+    """
+
+    budget: float | None = None
+    reserve: Callable[[float], float] = lambda seconds_per_patch: 0.0
+    save_every: float = 60.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a loop puts together.
+
+    Attributes
+    ----------
+    objective : callable
+        -> Objective with freshly drawn weights on its device; called at the start and to go back after a bad loss.
+    batches, held_out : callable
+        Training batches and held-out ones (None: nothing is held out).
+    schedule : callable
+        Fraction done -> factor of the learning rates.
+    schedule_per : {"epoch", "step"}
+    keep_best : callable
+        Writes the network's best weights so far; gets the weights and the epoch.
+    epoch_ended : callable
+        Called now and then when an epoch's line is in the journal; draws it, for example.
+    """
+
+    objective: Callable[[], Objective]
+    batches: OpenStream
+    held_out: OpenStream | None
+    schedule: Schedule
+    schedule_per: str
+    keep_best: Callable[[Mapping[str, Tensor], int], None] = lambda weights, epoch: None
+    epoch_ended: Callable[[], object] = lambda: None
+
+
+class Loop:
+    """Trains one objective to the end of its pace."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        training: Training,
+        folder: Path,
+        *,
+        device: torch.device,
+        precision: Precision,
+        limits: Limits | None = None,
+        observer: Observer = SILENT,
+        title: str = "train",
+        interruption: Interruption | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._parts, self._training, self._folder = parts, training, folder
+        self._device, self._precision = device, precision
+        self._limits = limits or Limits()
+        self._observer, self._title = observer, title
+        self._interruption = interruption or Interruption()
+        self._clock = clock
+        self.seconds_per_patch: float | None = None
+        self._best: dict[str, Tensor] | None = None
+
+    def run(self) -> Progress:
+        """Train to the end, from the saved state if there is one.
+
+        Raises
+        ------
+        TrainingInterrupted
+            When a signal asked for a stop; the state is saved.
+        BtsError
+            When the loss was not finite, and again after a retry at half the learning rate.
+        """
+        devices = [self._device] if self._device.type == "cuda" else []
+        problem: str | None = None
+        with torch.random.fork_rng(devices):
+            while True:
+                with contextlib.ExitStack() as stack:
+                    self._restore(stack)
+                    if problem is not None:
+                        self._halve_learning_rate(problem)
+                    self._open(stack)
+                    try:
+                        self._train()
+                        return self.progress
+                    except NotFinite as error:
+                        problem = self._name_bad_loss(error)
+
+    def shipped_weights(self) -> Mapping[str, Tensor]:
+        """The weights that predictions use: the averaged ones where the plan wants them."""
+        return self._average.weights() if self._average else self.objective.modules["network"].state_dict()
+
+    # -------------------------------------------------------------------------------------------------- start and state
+
+    def _restore(self, stack: contextlib.ExitStack) -> None:
+        """Put everything at the saved state, or at the beginning."""
+        self.objective = self._parts.objective()
+        decay = self._training.weight_average
+        self._average = WeightAverage(self.objective.modules["network"], decay) if decay is not None else None
+        self._stepper = Stepper(self.objective, self._precision, self._training.gradient_clip)
+        self._base_lr = {
+            name: [group["lr"] for group in optimizer.param_groups]
+            for name, optimizer in self.objective.optimizers.items()
+        }
+        self._journal = Journal(self._folder / JOURNAL, self._load())
+        stack.callback(self._journal.close)
+        self._watch = Stopwatch(self._clock, self.progress.seconds)
+        self._saved_at = self._looked_at = self._pace_from = self._clock()
+        self._session_steps = 0
+        self._best = None
+
+    def _load(self) -> int:
+        """Read the saved state; gives back where the journal stood."""
+        state = checkpoint.load_state(self._folder, self._observer)
+        if state is None:
+            self.progress = Progress(Pace(self._training.epochs * self._training.iterations))
+            return 0
+        extra = checkpoint.unpack(state, self.objective.modules, self.objective.optimizers)
+        if self._average:
+            self._average.load(extra)
+        self.progress = Progress.from_json(state.record["progress"])
+        self._precision.load_state(state.record["scaler"])
+        return state.record["journal_offset"]
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        """Open the streams of batches and the progress bar."""
+        streams, parts, progress = self.objective.streams, self._parts, self.progress
+        self._feed = Feed(parts.batches, streams, progress.step * self._training.accumulation, self._device)
+        stack.callback(self._feed.close)
+        self._held_out: Feed | None = None
+        if parts.held_out is not None and self._training.validation_iterations > 0:
+            start = progress.epoch * self._training.validation_iterations
+            self._held_out = Feed(parts.held_out, streams, start, self._device)
+            stack.callback(self._held_out.close)
+        expected = progress.pace.end if self._limits.budget is None else None
+        self._task: Task = stack.enter_context(self._observer.task(self._title, expected, "step"))
+        self._task.advance(progress.step)
+
+    def _save(self) -> None:
+        """Write the state; the journal and the best weights reach the disk before it."""
+        self.progress.seconds = self._watch.seconds()
+        if self._best is not None and self.progress.best_epoch is not None:
+            self._parts.keep_best(self._best, self.progress.best_epoch)
+            self._best = None
+        record = {
+            "progress": asdict(self.progress),
+            "scaler": self._precision.state(),
+            "journal_offset": self._journal.offset,
+        }
+        extra = self._average.tensors() if self._average else {}
+        self._parts.epoch_ended()
+        checkpoint.save_state(
+            self._folder, checkpoint.pack(self.objective.modules, self.objective.optimizers, extra, record)
+        )
+        self._saved_at = self._clock()
+
+    def _name_bad_loss(self, problem: NotFinite) -> str:
+        """The problem with its step and cases; raised as an error when the retry has been used up."""
+        cases = sorted({case for batches in self._last_batches for batch in batches.values() for case in batch.cases})
+        named = f"{problem} at step {self.progress.step + 1} with the cases {', '.join(cases)}"
+        if self.progress.retries < _RETRIES:
+            return named
+        raise BtsError(
+            f"{named}, also after a retry at half the learning rate",
+            where=self._folder,
+            mend="look at these cases, or train in fp32 or with a lower learning rate; the last good state is kept",
+        )
+
+    def _halve_learning_rate(self, problem: str) -> None:
+        """Note the retry in state and journal."""
+        progress = self.progress
+        progress.lr_factor /= 2
+        progress.retries += 1
+        self._observer.warn(f"{problem}; back to step {progress.step} and on at half the learning rate")
+        self._journal.write("retry", step=progress.step, reason=problem, lr_factor=progress.lr_factor)
+        self._save()
+
+    # ------------------------------------------------------------------------------------------------- steps and epochs
+
+    def _train(self) -> None:
+        progress, iterations = self.progress, self._training.iterations
+        while True:
+            if progress.epoch_is_full(iterations):
+                self._end_epoch()
+            if progress.ended:
+                break
+            if self._interruption.requested:
+                self._leave()
+            self._step()
+            self._mind_the_end()
+            if self._clock() - self._saved_at >= self._limits.save_every:
+                self._save()
+        self._save()
+
+    def _step(self) -> None:
+        progress, start = self.progress, self._clock()
+        lr = self._set_learning_rate()
+        self._last_batches, waited = [], 0.0
+        for _ in range(self._training.accumulation):
+            self._last_batches.append(self._feed.next())
+            waited += self._feed.waited
+        for module in self.objective.modules.values():
+            module.train()
+        seed_step(self._training.seed, progress.step)
+        at = At(progress.step, progress.pace.fraction(progress.step))
+        losses = self._stepper.run(self._last_batches, at)
+        if self._average:
+            self._average.update()
+        progress.step += 1
+        self._session_steps += 1
+        if self._session_steps == _UNTYPICAL_STEPS:
+            self._pace_from = self._clock()
+        progress.sums.add(losses.loss, losses.terms, self._clock() - start, waited)
+        self._show(losses, lr)
+
+    def _show(self, losses: StepLosses, lr: float) -> None:
+        progress = self.progress
+        shown: dict[str, object] = {"epoch": progress.epoch + 1, "loss": f"{losses.loss:.4f}", "lr": f"{lr:.2g}"}
+        if progress.running_dice is not None:
+            shown["dice"] = f"{progress.running_dice:.3f}"
+        waiting = progress.sums.means()["waiting"]
+        self._task.advance(1, **shown, wait=f"{waiting:.0%}")
+
+    def _set_learning_rate(self) -> float:
+        """Set every optimiser's learning rate for the step at hand; gives back the first."""
+        progress, pace = self.progress, self.progress.pace
+        # A run that is cut short may have few epochs left: by steps, the learning rate still reaches its end.
+        by_epoch = self._parts.schedule_per == "epoch" and self._limits.budget is None and not pace.cooling
+        iterations = self._training.iterations
+        step = progress.step - progress.step % iterations if by_epoch else progress.step
+        factor = self._parts.schedule(pace.fraction(step)) * progress.lr_factor
+        rates = []
+        for name, optimizer in self.objective.optimizers.items():
+            for group, base in zip(optimizer.param_groups, self._base_lr[name], strict=True):
+                group["lr"] = base * factor
+                rates.append(group["lr"])
+        return rates[0]
+
+    def _end_epoch(self) -> None:
+        """Measure on held-out patches and write the epoch's line."""
+        progress = self.progress
+        measured = self._measure() if self._held_out is not None else {}
+        lr = next(iter(self.objective.optimizers.values())).param_groups[0]["lr"]
+        self._journal.write(
+            "epoch",
+            epoch=progress.epoch,
+            step=progress.step,
+            lr=lr,
+            **progress.sums.means(),
+            **measured,
+            memory_mb=memory_mb(self._device),
+            fraction=progress.pace.fraction(progress.step),
+        )
+        progress.epoch += 1
+        progress.sums = EpochSums()
+
+    def _measure(self) -> dict[str, Any]:
+        """Loss and pseudo Dice on held-out patches; remembers the weights when they are the best so far."""
+        assert self._held_out is not None
+        progress, dice, losses, start = self.progress, PseudoDice(self.objective.measured), [], self._clock()
+        for module in self.objective.modules.values():
+            module.eval()
+        patches = 0
+        with torch.no_grad():
+            for _ in range(self._training.validation_iterations):
+                if self._interruption.requested:
+                    self._leave()
+                batch = self._held_out.next()
+                with self._precision.autocast():
+                    loss, confusion = self.objective.measure(batch)
+                losses.append(float(loss))
+                dice.add(confusion)
+                patches += len(next(iter(batch.values())).cases)
+        seconds = self._clock() - start
+        self.seconds_per_patch = seconds / max(patches, 1)
+        values = dice.result()
+        progress.running_dice = running_mean(progress.running_dice, values)
+        if progress.running_dice is not None and progress.running_dice > (progress.best_dice or -math.inf):
+            progress.best_dice, progress.best_epoch = progress.running_dice, progress.epoch
+            self._best = {name: tensor.detach().clone() for name, tensor in self.shipped_weights().items()}
+        return {
+            "validation_loss": sum(losses) / len(losses),
+            "dice": values,
+            "running_dice": progress.running_dice,
+            "validation_seconds": round(seconds, 3),
+        }
+
+    # --------------------------------------------------------------------------------------------------------- stopping
+
+    def _leave(self) -> None:
+        self._save()
+        raise TrainingInterrupted(
+            f"stopped after step {self.progress.step} of {self.progress.pace.end} and saved; "
+            "the same command goes on from there"
+        )
+
+    def _mind_the_end(self) -> None:
+        """Move the end of the training where the stop file or the budget wants it."""
+        progress, now = self.progress, self._clock()
+        if now - self._looked_at >= 1.0:
+            self._looked_at = now
+            if take_stop_file(self._folder) and not progress.pace.cooling:
+                steps = max(1, math.ceil(_COOL_DOWN * progress.step))
+                progress.pace.cool_down(progress.step, steps)
+                self._observer.note(f"stop file found: coming to the end in {progress.pace.end - progress.step} steps")
+                self._save()
+        if self._limits.budget is not None and self._session_steps > _UNTYPICAL_STEPS:
+            self._fit_budget(self._limits.budget)
+
+    def _fit_budget(self, budget: float) -> None:
+        progress = self.progress
+        seconds_per_step = (self._clock() - self._pace_from) / (self._session_steps - _UNTYPICAL_STEPS)
+        per_patch = self.seconds_per_patch
+        if per_patch is None:  # a forward pass is about a third of a step; all patches are counted as one, to be safe
+            per_patch = seconds_per_step / 3
+        left = budget - self._watch.seconds() - self._limits.reserve(per_patch)
+        limit = self._training.epochs * self._training.iterations
+        progress.pace.fit(progress.step, left, seconds_per_step, limit)

@@ -1,0 +1,30 @@
+"""What a training uses of the machine."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+
+def memory_mb(device: torch.device) -> int:
+    """Peak memory so far in MB, of the GPU that is trained on, else of this process; 0 where nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device named, or for ``auto`` the GPU that is there, else the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

@@ -1,0 +1,107 @@
+"""Supervised segmentation: one network, one loss per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bts_auto import registry
+from bts_auto.data.labels import Labels
+from bts_auto.losses.deep_supervision import DeepSupervision, downsample_target
+from bts_auto.losses.target import Target
+from bts_auto.model.build import build_network
+from bts_auto.plan.schema import Plan
+from bts_auto.train.objectives.base import LABELLED, At, Confusion, Phase
+from bts_auto.train.objectives.targets import TargetMaker
+from bts_auto.train.options import SegmentationOptions
+
+
+class Segmentation:
+    """The objective named ``segmentation``; see :class:`bts_auto.train.objectives.base.Objective`."""
+
+    streams = (LABELLED,)
+
+    def __init__(
+        self,
+        options: SegmentationOptions,
+        *,
+        plan: Plan,
+        configuration_name: str,
+        labels: Labels,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        configuration = plan.configuration(configuration_name)
+        training = configuration.training
+        self._network = build_network(plan, configuration_name).to(device)
+        self._network.deep_supervision = training.deep_supervision
+        self._terms = [
+            (
+                term.weight,
+                registry.component("loss", term.name)(
+                    registry.options("loss", term.name, term.options), batch_dice=configuration.batch_dice
+                ),
+            )
+            for term in training.loss
+        ]
+        self._term_names = _distinct([term.name for term in training.loss])
+        self._supervision: DeepSupervision | None = None
+        self._target = TargetMaker(labels)
+        self.measured = labels.foreground
+        self._skip_background = not labels.has_regions
+        self.modules: dict[str, nn.Module] = {"network": self._network}
+        optimizer = training.optimizer
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "network": registry.component("optimizer", optimizer.name)(
+                registry.options("optimizer", optimizer.name, optimizer.options), self._network.parameters()
+            )
+        }
+
+    def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
+        """One phase: the summed loss terms over all scales."""
+        _, loss, parts, _ = self._forward(batch[LABELLED])
+        yield Phase("network", loss, dict(zip(self._term_names, parts, strict=True)))
+
+    def measure(self, batch: Mapping[str, Any]) -> tuple[Tensor, Confusion]:
+        """Loss and counts over the batch; voxels that are not valid count nowhere."""
+        logits, loss, _, target = self._forward(batch[LABELLED])
+        return loss, self._count(logits[0], target)
+
+    def _forward(self, batch: Any) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
+        """Logits, loss, its terms and the target at full resolution.
+
+        The loss is computed in float32 whatever the network's precision.
+        """
+        outputs = self._network(batch.image)
+        with torch.autocast(batch.image.device.type, enabled=False):
+            logits = [scale.float() for scale in outputs["logits"]]
+            target = self._target(batch.mask)
+            if self._supervision is None:
+                self._supervision = DeepSupervision(self._terms, len(logits))
+            targets = downsample_target(target, [scale.shape[2:] for scale in logits])
+            loss, parts = self._supervision.detailed({"logits": logits}, targets)
+        return logits, loss, parts, target
+
+    def _count(self, logits: Tensor, target: Target) -> Confusion:
+        axes = [0, *range(2, logits.ndim)]
+        if target.regions is not None:
+            predicted, reference = logits > 0, target.regions
+        else:
+            channels = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2))
+            assert target.classes is not None
+            predicted = logits.argmax(1, keepdim=True) == channels
+            reference = target.classes[:, None] == channels
+        if target.valid is not None:
+            predicted, reference = predicted & target.valid, reference & target.valid
+        tp = (predicted & reference).sum(axes)
+        counts = torch.stack([tp, predicted.sum(axes) - tp, reference.sum(axes) - tp])
+        if self._skip_background:
+            counts = counts[:, 1:]
+        return Confusion(*counts.cpu().numpy())
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, numbered where one comes again."""
+    return [name if name not in names[:i] else f"{name}_{names[:i].count(name) + 1}" for i, name in enumerate(names)]

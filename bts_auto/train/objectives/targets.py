@@ -1,0 +1,50 @@
+"""From masks of a dataset's integers to what losses compare with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bts_auto.data.labels import Labels
+from bts_auto.losses.target import Target
+
+
+class TargetMaker:
+    """Turns masks into :class:`Target` for one dataset's labels.
+
+    Plain labels become the index of their network channel, regions one bool channel each. Negative values (voxels
+    outside the scan's non-zero box) are background; the ignore label is background in a voxel that is not valid.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._members = labels.members()
+        self._consecutive = not labels.has_regions and self._members == tuple((i,) for i in range(len(self._members)))
+
+    def __call__(self, mask: Tensor) -> Target:
+        """Convert integers of shape (b, 1, *s)."""
+        valid = None if self._labels.ignore is None else mask != self._labels.ignore
+        if valid is not None:
+            mask = mask.masked_fill(~valid, 0)
+        if self._labels.has_regions:
+            return Target(classes=None, regions=self._regions(mask), valid=valid, maps={})
+        return Target(classes=self._classes(mask[:, 0]), regions=None, valid=valid, maps={})
+
+    def _classes(self, mask: Tensor) -> Tensor:
+        if self._consecutive:
+            return mask.long().clamp_(min=0)
+        classes = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
+        for index, (value,) in enumerate(self._members):
+            if index:
+                classes[mask == value] = index
+        return classes
+
+    def _regions(self, mask: Tensor) -> Tensor:
+        one_hot = {value: mask == value for value in {v for region in self._members for v in region}}
+        regions = []
+        for region in self._members:
+            inside = one_hot[region[0]]
+            for value in region[1:]:
+                inside = inside | one_hot[value]
+            regions.append(inside)
+        return torch.cat(regions, dim=1)

@@ -1,0 +1,177 @@
+"""What a training was told to do, kept in its folder, and whether it is finished. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bts_auto.errors import PlanError
+from bts_auto.files import read_json, write_json
+from bts_auto.plan.schema import Plan
+
+RUN_FILE = "run.json"
+_VERSION = 1
+_SHOWN_DIFFERENCES = 5
+# Fields of a configuration that are used after the training only; they may change without making it another run.
+_AFTER_TRAINING = {"inference", "postprocessing", "next_stage"}
+# Everything that a training leaves in its folder besides the record itself.
+_FILES = (
+    "plan.json",
+    "checkpoint.safetensors",
+    "checkpoint_best.safetensors",
+    "training_state.safetensors",
+    "training_state.previous.safetensors",
+    "journal.jsonl",
+    "progress.png",
+    "STOP",
+)
+
+
+def effective_plan(
+    plan: Plan,
+    configuration_name: str,
+    *,
+    epochs: int | None = None,
+    iterations: int | None = None,
+    seed: int | None = None,
+) -> Plan:
+    """The plan with the given fields of a configuration's training replaced.
+
+    Patches for the pseudo Dice follow the iterations in the plan's proportion, at least one an epoch.
+
+    Raises
+    ------
+    PlanError
+        When a value does not fit.
+    """
+    training = plan.configuration(configuration_name).training
+    changes: dict[str, Any] = {}
+    if epochs is not None:
+        changes["epochs"] = epochs
+    if seed is not None:
+        changes["seed"] = seed
+    if iterations is not None:
+        share = training.validation_iterations / training.iterations
+        changes["iterations"] = iterations
+        changes["validation_iterations"] = max(1, round(share * iterations)) if share else 0
+    return with_training(plan, configuration_name, changes)
+
+
+def with_training(plan: Plan, configuration_name: str, changes: Mapping[str, Any]) -> Plan:
+    """The plan with fields of a configuration's training replaced, checked like any plan."""
+    if not changes:
+        return plan
+    training = plan.configuration(configuration_name).training.model_dump(mode="json") | dict(changes)
+    configurations = dict(plan.configurations)
+    configurations[configuration_name] = configurations[configuration_name] | {"training": training}
+    changed = plan.model_copy(update={"configurations": configurations})
+    changed.configuration(configuration_name)
+    return changed
+
+
+def settings_of(
+    plan: Plan,
+    configuration_name: str,
+    fold: int | str,
+    training_cases: Sequence[str],
+    validation_cases: Sequence[str],
+    *,
+    budget: float | None,
+    pretrained: Path | None,
+) -> dict[str, Any]:
+    """All that decides what a training does, as JSON."""
+    configuration = plan.configuration(configuration_name).model_dump(mode="json", exclude=_AFTER_TRAINING)
+    whole = plan.model_dump(mode="json", exclude={"configurations", "recipe", "gpu_memory_gb", "planner", "preset"})
+    return {
+        **whole,
+        **configuration,
+        "configuration": configuration_name,
+        "fold": fold,
+        "training_cases": sorted(training_cases),
+        "validation_cases": sorted(validation_cases),
+        "budget": budget,
+        "pretrained": None if pretrained is None else str(pretrained.resolve()),
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two settings differ: ``"training.epochs: 10, now 20"``."""
+    found = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        mine, theirs = old.get(key), new.get(key)
+        if mine == theirs:
+            continue
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            found += differences(mine, theirs, f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key}: {_short(mine)}, now {_short(theirs)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({hashlib.sha256(text.encode()).hexdigest()[:6]})"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of a training.
+
+    Attributes
+    ----------
+    settings : dict
+        See :func:`settings_of`.
+    measured : dict
+        Choices that were measured at the start, so that a resumed run repeats them.
+    finished : dict or None
+        What came out: steps, epochs, seconds; None while it is unfinished.
+    """
+
+    settings: dict[str, Any]
+    measured: dict[str, Any] = field(default_factory=dict)
+    finished: dict[str, Any] | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write the record."""
+        values = {"settings": self.settings, "measured": self.measured, "finished": self.finished}
+        write_json(folder / RUN_FILE, {"version": _VERSION, **values})
+
+    @classmethod
+    def find(cls, folder: Path, settings: Mapping[str, Any]) -> Run | None:
+        """The run that lies in `folder`, if any.
+
+        Raises
+        ------
+        PlanError
+            When it was begun with other settings; they are named.
+        """
+        path = folder / RUN_FILE
+        if not path.exists():
+            return None
+        values = read_json(path)
+        if not isinstance(values, dict) or values.get("version") != _VERSION:
+            raise PlanError(
+                "was begun by another version of this program", where=folder, mend="start over with --restart"
+            )
+        run = cls(values["settings"], values["measured"], values["finished"])
+        if found := differences(run.settings, settings):
+            state = "finished" if run.finished else "unfinished"
+            more = f" and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
+            raise PlanError(
+                f"holds {'a' if run.finished else 'an'} {state} training with other settings "
+                f"({'; '.join(found[:_SHOWN_DIFFERENCES])}{more})",
+                where=folder,
+                mend="use the same settings again, or start over with --restart",
+            )
+        return run
+
+
+def clear(folder: Path) -> None:
+    """Remove all that a training left in `folder`; the record goes last, so that a killed clearing is seen."""
+    shutil.rmtree(folder / "validation", ignore_errors=True)
+    for name in (*_FILES, RUN_FILE):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""Train one fold: the public face of this room.
+
+torch is loaded after the question whether there is anything to do, so that a finished fold says so at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bts_auto.data.labels import Labels
+from bts_auto.data.splits import Split
+from bts_auto.errors import CaseFailure, DataError, PlanError
+from bts_auto.events import SILENT, Observer
+from bts_auto.plan.schema import Plan
+from bts_auto.preprocess.store import CaseStore
+from bts_auto.train import run as runs
+
+if TYPE_CHECKING:
+    from bts_auto.data.raw import RawDataset
+    from bts_auto.evaluate.scores import Scores
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a training.
+
+    Attributes
+    ----------
+    folder : Path
+        The trained fold.
+    steps, epochs : int
+    seconds : float
+        Time spent, over all parts of an interrupted run, without the final validation.
+    scores : Scores or None
+        Of the held-out cases as whole volumes; None when none are held out.
+    failures : tuple of CaseFailure
+        Held-out cases that could not be scored.
+    already_finished : bool
+        Whether there was nothing left to do.
+    """
+
+    folder: Path
+    steps: int
+    epochs: int
+    seconds: float
+    scores: Scores | None = None
+    failures: tuple[CaseFailure, ...] = ()
+    already_finished: bool = False
+
+
+@dataclass(frozen=True)
+class Fold:
+    """All that a training is about; made by :func:`train_fold`.
+
+    `plan` is the effective one: with the epochs, iterations and seed that were asked for.
+    """
+
+    plan: Plan
+    configuration_name: str
+    fold: int | str
+    store: CaseStore
+    labels: Labels
+    training_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    folder: Path
+    budget: float | None
+    pretrained: Path | None
+    device: str
+    workers: int | None
+    raw: RawDataset | None
+
+
+def train_fold(
+    plan: Plan,
+    config_name: str,
+    fold: int | str,
+    *,
+    store: CaseStore,
+    split: Split | None,
+    folder: Path,
+    labels: Labels,
+    raw: RawDataset | None = None,
+    epochs: int | None = None,
+    iterations: int | None = None,
+    budget: float | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    pretrained: Path | None = None,
+    restart: bool = False,
+    workers: int | None = None,
+    validate: bool = True,
+    save_every: float = 60.0,
+    observer: Observer = SILENT,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainingResult:
+    """Train, ship the weights, then validate on whole volumes. Killed at any moment, the same call goes on.
+
+    Parameters
+    ----------
+    fold : int or "all"
+        ``all``: every case of the store trains and nothing is held out; `split` is not looked at.
+    folder : Path
+        Where the trained fold goes.
+    raw : RawDataset, optional
+        Where the references of the final validation lie; without it there is none.
+    epochs, iterations, seed : int, optional
+        Instead of the plan's.
+    budget : float, optional
+        Seconds from this call to its end, final validation included; the learning rate reaches its end within it.
+    pretrained : Path, optional
+        A model package, or the folder of a trained fold, whose weights are the start.
+    save_every : float
+        Seconds between two saved states.
+    clock : callable
+        A rising number of seconds.
+
+    Raises
+    ------
+    PlanError
+        When `folder` holds a training with other settings (they are named), or a setting does not fit.
+    DataError
+        When no preprocessed case is left to train on.
+    TrainingInterrupted
+        When a signal asked for a stop; the state is saved.
+    BtsError
+        When the loss stayed NaN or infinite after a retry.
+    """
+    plan = runs.effective_plan(plan, config_name, epochs=epochs, iterations=iterations, seed=seed)
+    training_cases, validation_cases = _cases(store, fold, split, observer)
+    if budget is not None and budget <= 0:
+        raise PlanError(f"a time budget of {budget} s leaves no time to train")
+    settings = runs.settings_of(
+        plan, config_name, fold, training_cases, validation_cases, budget=budget, pretrained=pretrained
+    )
+    if restart:
+        runs.clear(folder)
+    run = runs.Run.find(folder, settings)
+    finished = _finished(folder, run, validate=validate and raw is not None and bool(validation_cases))
+    if finished is not None:
+        observer.note(f"fold {fold} of {config_name} is trained already ({finished.steps} steps)")
+        return finished
+    job = Fold(
+        plan,
+        config_name,
+        fold,
+        store,
+        labels,
+        training_cases,
+        validation_cases,
+        folder,
+        budget,
+        pretrained,
+        device,
+        workers,
+        raw,
+    )
+    from bts_auto.train.session import train
+
+    return train(job, run, settings, validate=validate, save_every=save_every, observer=observer, clock=clock)
+
+
+def _cases(
+    store: CaseStore, fold: int | str, split: Split | None, observer: Observer
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Training and held-out cases that have been preprocessed."""
+    stored = set(store.cases())
+    if fold == "all":
+        split_cases: tuple[list[str], list[str]] = (sorted(stored), [])
+    elif split is None:
+        raise PlanError(f"fold {fold} needs a split into training and held-out cases")
+    else:
+        split_cases = (list(split.train), list(split.validation))
+    missing = [case for cases in split_cases for case in cases if case not in stored]
+    if missing:
+        observer.warn(
+            f"{len(missing)} case(s) of the split are not preprocessed and left out: {', '.join(missing[:5])}"
+        )
+    training, validation = (tuple(case for case in cases if case in stored) for cases in split_cases)
+    if not training:
+        raise DataError(
+            f"no preprocessed case is left to train fold {fold}", where=store.folder, mend="run bts_plan_and_preprocess"
+        )
+    return training, validation
+
+
+def _finished(folder: Path, run: runs.Run | None, *, validate: bool) -> TrainingResult | None:
+    """The result of a run that has nothing left to do."""
+    if run is None or run.finished is None or not (folder / "checkpoint.safetensors").exists():
+        return None
+    scores: Any = None
+    path = folder / "validation" / "scores.json"
+    if path.exists():
+        from bts_auto.evaluate.scores import Scores
+
+        scores = Scores.load(path)
+    elif validate:
+        return None
+    failures = tuple(scores.failures) if scores is not None else ()
+    return TrainingResult(folder, **run.finished, scores=scores, failures=failures, already_finished=True)
