@@ -44,12 +44,13 @@ def _schema():
 def _in_workspace(arguments: argparse.Namespace, observer):
     from bts_auto import steps
     from bts_auto.errors import PlanError
+    from bts_auto.steps.plan_files import explained
 
     for given, flag in ((arguments.output, "-o"), (arguments.name, "--name")):
         if given is not None:
             raise PlanError(f"{flag} goes with --fingerprint", mend="a workspace's plan has its place and name")
     planned = steps.plan(**common.place(arguments), **planning_options(arguments), observer=observer)
-    return steps.explained(planned) if arguments.explain else planned
+    return explained(planned) if arguments.explain else planned
 
 
 def _from_files(arguments: argparse.Namespace):

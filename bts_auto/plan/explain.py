@@ -13,7 +13,7 @@ from bts_auto.plan.lowres import MIN_COVERAGE
 from bts_auto.plan.memory import feature_map_voxels
 from bts_auto.plan.normalisation import MASK_BELOW_SHARE
 from bts_auto.plan.patch import initial_patch
-from bts_auto.plan.presets import MIN_BATCH, PRESETS
+from bts_auto.plan.presets import MIN_BATCH, PRESETS, REFERENCE_BATCH
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.plan.spacing import ANISOTROPY, target_spacing
 from bts_auto.plan.topology import Topology, plan_topology
@@ -118,11 +118,12 @@ def _batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
     fitting = fitting_batch(voxels, preset, configuration.dims, plan.gpu_memory_gb)
     words = (
         f"batch {configuration.batch_size}: one sample has {voxels / 1e6:.0f} million feature-map voxels and "
-        f"{plan.gpu_memory_gb:g} GB stand for a reference of {reference / 1e6:.0f} million"
+        f"{plan.gpu_memory_gb:g} GB stand for {reference / 1e6:.0f} million at a batch of "
+        f"{REFERENCE_BATCH[configuration.dims]}"
     )
     if configuration.batch_size < fitting:
         share = f"{preset.max_dataset_share:.0%}"
-        return f"{words}, which is a batch of {fitting}; a larger one would cover over {share} of the dataset."
+        return f"{words}, which makes a batch of {fitting}; a larger one would cover over {share} of the dataset."
     if configuration.batch_size == MIN_BATCH and fitting < MIN_BATCH:
         return f"{words}; {MIN_BATCH} is the smallest batch."
     return f"{words}."

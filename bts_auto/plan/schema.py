@@ -228,6 +228,16 @@ class Plan(Document):
             at = self.configurations[at].get("inherits_from")
         return parse(SegmentationConfiguration, merged, where=f"configuration '{name}'")
 
+    def network_channels(self, name: str) -> tuple[int, int]:
+        """Input and output channels of a configuration's network.
+
+        Inputs are the images, then one one-hot channel for each label of a previous stage's mask.
+        """
+        labels = self.label_set()
+        staged = self.configuration(name).previous_stage is not None
+        masks = sum(1 for value in labels.known_values if value != 0) if staged else 0
+        return len(self.channel_names) + masks, len(labels.outputs)
+
     def check(self) -> None:
         """Check that all configurations are complete, that their components exist, and that stages name each other.
 

@@ -1,12 +1,13 @@
-"""Planning from two JSON files, without a workspace and without images."""
+"""Planning from two JSON files, without a workspace and without images; and the reasons of a plan."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bts_auto.errors import PlanError
 from bts_auto.files import read_json
-from bts_auto.steps.place import Outcome
+from bts_auto.steps.place import FINGERPRINT_FILE, Outcome
 
 
 def plan_files(
@@ -33,7 +34,7 @@ def plan_files(
         Add a reason for every choice to the lines.
     """
     from bts_auto.data.fingerprint import Fingerprint
-    from bts_auto.plan.explain import explain as reasons
+    from bts_auto.plan.explain import explain as explain_plan
     from bts_auto.plan.planner import make_plan
     from bts_auto.steps.prepare import plan_lines
 
@@ -43,14 +44,26 @@ def plan_files(
     found = Fingerprint.load(fingerprint)
     chosen = name or _dataset_name(dataset, document)
     made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
+    data = {"plan": made.model_dump(mode="json") if output is None else str(output)}
     lines = list(plan_lines(made))
     if explain:
-        lines += ["", *reasons(made, found)]
+        data["reasons"] = explain_plan(made, found)
+        lines += ["", *data["reasons"]]
     if output is not None:
         made.save(output)
         lines.append(f"plan: {output}")
-    data = {"plan": made.model_dump(mode="json") if output is None else str(output), "summary": list(plan_lines(made))}
     return Outcome(1, (), data, tuple(lines))
+
+
+def explained(planned: Outcome) -> Outcome:
+    """The outcome of planning in a workspace, with a reason for every choice."""
+    from bts_auto.data.fingerprint import Fingerprint
+    from bts_auto.plan.explain import explain
+    from bts_auto.plan.schema import Plan
+
+    path = Path(planned.data["plan"])
+    reasons = explain(Plan.load(path), Fingerprint.load(path.parent / FINGERPRINT_FILE))
+    return replace(planned, data=planned.data | {"reasons": reasons}, lines=(*planned.lines, "", *reasons))
 
 
 def _dataset_name(path: Path, document: dict) -> str:
