@@ -186,9 +186,9 @@ def _convert_case(folder: Path, scheme: Scheme, channels: tuple[str, ...], files
         if label is not None and files.mask is not None:
             _copy_mask(files.mask, label, scheme)
     except (BtsError, OSError) as error:
-        for target in (*targets, label):
-            if target is not None:
-                target.unlink(missing_ok=True)
+        for made in (*targets, label):
+            if made is not None:
+                made.unlink(missing_ok=True)
         return CaseFailure(files.case, str(error))
     return None
 

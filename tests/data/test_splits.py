@@ -1,0 +1,129 @@
+"""Folds against scikit-learn's, and what becomes of them when cases come and go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold
+
+from bts_auto.data.splits import load_or_make_splits, make_splits
+from bts_auto.errors import DataError
+from bts_auto.events import Observer
+
+
+class Listener(Observer):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 60), folds=st.integers(2, 7))
+def test_equal_to_kfold(n: int, folds: int) -> None:
+    cases = [f"case_{i:03d}" for i in range(n)]
+    expected = KFold(min(folds, n), shuffle=True, random_state=12345).split(cases)
+    found = make_splits(reversed(cases), folds)
+    for split, (train, validation) in zip(found, expected, strict=True):
+        assert split.train == tuple(np.array(cases)[train])
+        assert split.validation == tuple(np.array(cases)[validation])
+
+
+def test_one_case_trains_and_validates_on_nothing() -> None:
+    (split,) = make_splits(["a"])
+    assert (split.train, split.validation) == (("a",), ())
+
+
+def test_no_case_is_an_error() -> None:
+    with pytest.raises(DataError, match="no case"):
+        make_splits([])
+
+
+def test_scans_of_one_patient_stay_together() -> None:
+    of_patient = {f"p{i}_{visit}": f"p{i}" for i in range(9) for visit in range(1 + i % 3)}
+    for split in make_splits(of_patient, of_patient=of_patient):
+        assert not {of_patient[c] for c in split.train} & {of_patient[c] for c in split.validation}
+
+
+def test_patients_with_one_scan_each_change_nothing() -> None:
+    cases = [f"c{i}" for i in range(12)]
+    assert make_splits(cases, of_patient={case: f"z{case[::-1]}" for case in cases}) == make_splits(cases)
+
+
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    raw, preprocessed = tmp_path / "raw", tmp_path / "preprocessed"
+    raw.mkdir()
+    preprocessed.mkdir()
+    return raw, preprocessed
+
+
+def test_fewer_cases_than_folds_is_said_once(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    listener = Listener()
+    splits = load_or_make_splits(raw, preprocessed, ["a", "b", "c", "d"], listener)
+    assert len(splits) == 4
+    assert len(listener.lines) == 1
+    assert "4 folds instead of 5" in listener.lines[0]
+    assert load_or_make_splits(raw, preprocessed, ["a", "b", "c", "d"], listener) == splits
+    assert len(listener.lines) == 1
+
+
+def test_written_in_nnunets_format(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    splits = load_or_make_splits(raw, preprocessed, [f"c{i}" for i in range(10)])
+    content = json.loads((preprocessed / "splits.json").read_text())
+    assert [set(fold) for fold in content] == [{"train", "val"}] * 5
+    assert content[2]["val"] == list(splits[2].validation)
+
+
+@pytest.mark.parametrize("where", ["raw", "preprocessed"])
+def test_given_splits_are_obeyed(tmp_path: Path, where: str) -> None:
+    raw, preprocessed = folders(tmp_path)
+    given_splits = [{"train": ["a", "b"], "val": ["c"]}]
+    (tmp_path / where / "splits_final.json").write_text(json.dumps(given_splits))
+    (split,) = load_or_make_splits(raw, preprocessed, ["a", "b", "c"])
+    assert (split.train, split.validation) == (("a", "b"), ("c",))
+    assert not (preprocessed / "splits.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ([{"train": ["a"], "val": ["nobody"]}], "unknown cases: nobody"),
+        ([{"train": ["a", "b"], "val": ["b"]}], "trains and validates on b"),
+        ({"train": ["a"]}, "is not a list"),
+        ([{"train": ["a"]}], "is not a list"),
+        ([], "has no fold"),
+    ],
+)
+def test_wrong_given_splits(tmp_path: Path, content: object, line: str) -> None:
+    raw, preprocessed = folders(tmp_path)
+    (raw / "splits_final.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=line):
+        load_or_make_splits(raw, preprocessed, ["a", "b", "c"])
+
+
+def test_new_and_removed_cases_leave_the_others_in_their_folds(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    before = load_or_make_splits(raw, preprocessed, [f"c{i}" for i in range(10)])
+    after = load_or_make_splits(raw, preprocessed, [f"c{i}" for i in range(1, 12)])
+    for old, new in zip(before, after, strict=True):
+        assert set(old.validation) - {"c0"} <= set(new.validation)
+    held_out = sorted(case for split in after for case in split.validation)
+    assert held_out == sorted(f"c{i}" for i in range(1, 12))
+
+
+def test_patients_come_from_the_case_table(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    cases = [f"c{i}" for i in range(8)]
+    rows = "".join(f"{case},p{i // 2}\n" for i, case in enumerate(cases))
+    (raw / "cases.csv").write_text("case,patient_id\n" + rows)
+    splits = load_or_make_splits(raw, preprocessed, cases)
+    assert len(splits) == 4
+    assert {split.validation for split in splits} == {("c0", "c1"), ("c2", "c3"), ("c4", "c5"), ("c6", "c7")}
