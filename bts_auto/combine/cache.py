@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bts_auto.data.crop import bounding_box
+from bts_auto.data.labels import BACKGROUND
 from bts_auto.errors import DataError
 from bts_auto.files import atomic_path
 
 CACHE_ENDING = ".probabilities.b2nd"
 _STEPS = 255
 _VERSION = 1
+_META = ("version", "outputs", "box", "active", "shape")
+# Planes that are compressed together: what is read for one slab of slices.
+_PLANES = 16
 
 
 def write_cache(
@@ -45,7 +51,7 @@ def write_cache(
     import blosc2
 
     size = tuple(s.stop - s.start for s in box)
-    meta = {
+    meta: dict[str, Any] = {
         "version": _VERSION,
         "outputs": list(outputs),
         "box": [[int(s.start), int(s.stop)] for s in box],
@@ -54,13 +60,20 @@ def write_cache(
     with atomic_path(path) as temporary:
         temporary.unlink()
         cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "filters": [blosc2.Filter.NOFILTER], "filters_meta": [0]}
+        possible = np.zeros(size, bool)
+        chunks = (1, min(_PLANES, size[0]), *size[1:])
         stored = blosc2.empty(
-            (len(outputs), *size), np.uint8, urlpath=str(temporary), mode="w", chunks=(1, *size), cparams=cparams
+            (len(outputs), *size), np.uint8, urlpath=str(temporary), mode="w", chunks=chunks, cparams=cparams
         )
         for number, channel in zip(range(len(outputs)), channels, strict=True):
             if channel.shape != size:
                 raise ValueError(f"output '{outputs[number]}' has shape {channel.shape}, its box {size}")
-            stored[number] = np.rint(np.clip(channel, 0, 1) * np.float32(_STEPS)).astype(np.uint8)
+            steps = np.rint(np.clip(channel, 0, 1) * np.float32(_STEPS)).astype(np.uint8)
+            if outputs[number] != BACKGROUND:
+                possible |= steps != 0
+            stored[number] = steps
+        active = bounding_box(possible) if possible.any() else (slice(0, 0),) * len(size)
+        meta["active"] = [[s.start + at.start, s.stop + at.start] for s, at in zip(active, box, strict=True)]
         for name, value in meta.items():
             stored.schunk.vlmeta[name] = value
         del stored
@@ -75,6 +88,8 @@ class CachedProbabilities:
         Names of the channels.
     box : tuple of slice
         Where they lie in the case's grid.
+    active : tuple of slice
+        The part of the box outside which every foreground output is 0.
     shape : tuple of int
         Size (z, y, x) of the case's grid.
 
@@ -90,13 +105,14 @@ class CachedProbabilities:
         self.path = Path(path)
         try:
             self._stored = blosc2.open(str(path), mode="r")
-            meta = {name: self._stored.schunk.vlmeta[name] for name in ("version", "outputs", "box", "shape")}
+            meta = {name: self._stored.schunk.vlmeta[name] for name in _META}
         except Exception as error:
             raise DataError(f"cannot be read as cached probabilities ({error})", where=path) from None
         if meta["version"] != _VERSION:
             raise DataError(f"cached probabilities of version {meta['version']}", where=path, mend="validate again")
         self.outputs = tuple(str(name) for name in meta["outputs"])
         self.box = tuple(slice(int(low), int(high)) for low, high in meta["box"])
+        self.active = tuple(slice(int(low), int(high)) for low, high in meta["active"])
         self.shape = tuple(int(n) for n in meta["shape"])
 
     def read(self, channel: int | None = None) -> np.ndarray:
@@ -104,8 +120,14 @@ class CachedProbabilities:
         stored = self._stored[...] if channel is None else self._stored[channel]
         return stored.astype(np.float32) / np.float32(_STEPS)
 
-    def paste(self, cropped: np.ndarray, fill: int = 0) -> np.ndarray:
-        """Put a label map of the box back into the case's grid."""
-        out = np.full(self.shape, fill, cropped.dtype)
-        out[self.box] = cropped
+    def read_box(self, box: Sequence[slice]) -> np.ndarray:
+        """Probabilities in a `box` of the case's grid, float32 (k, z, y, x); background outside what is stored."""
+        out = np.zeros((len(self.outputs), *(s.stop - s.start for s in box)), np.float32)
+        if BACKGROUND in self.outputs:
+            out[self.outputs.index(BACKGROUND)] = 1
+        inner = [slice(max(s.start, b.start), min(s.stop, b.stop)) for s, b in zip(box, self.box, strict=True)]
+        if all(s.start < s.stop for s in inner):
+            stored = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(inner, self.box, strict=True))
+            target = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(inner, box, strict=True))
+            out[(slice(None), *target)] = self._stored[(slice(None), *stored)].astype(np.float32) / np.float32(_STEPS)
         return out

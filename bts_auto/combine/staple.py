@@ -53,7 +53,8 @@ def staple(masks: Sequence[np.ndarray], *, iterations: int = 100, tolerance: flo
     belief = votes.mean(axis=1)
     sensitivity, specificity = np.zeros(n_members), np.zeros(n_members)
     done = 0
-    for done in range(1, iterations + 1):
+    while done < iterations:
+        done += 1
         last = np.concatenate([sensitivity, specificity])
         inside, outside = belief * counts, (1 - belief) * counts
         sensitivity = _ratio(inside @ votes, inside.sum())

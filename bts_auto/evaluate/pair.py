@@ -41,15 +41,16 @@ class Pair:
             raise ValueError(f"{len(spacing)} spacings for masks of {prediction.ndim} dimensions")
         self.voxels = prediction.size if voxels is None else voxels
         self.voxel_mm3 = float(np.prod(spacing))
-        prediction, reference = np.asarray(prediction, bool), np.asarray(reference, bool)
-        box = union_box(prediction, reference)
-        self.prediction: np.ndarray = prediction[box]
-        self.reference: np.ndarray = reference[box]
+        mine: np.ndarray = np.asarray(prediction, bool)
+        theirs: np.ndarray = np.asarray(reference, bool)
+        box = union_box(mine, theirs)
+        self.prediction, self.reference = mine[box], theirs[box]
         self.spacing = tuple(float(s) for s in spacing)
         if planar is None:
             planar = prediction.ndim == 3 and prediction.shape[0] == 1
         if planar:
-            self.prediction, self.reference = self.prediction.any(axis=0), self.reference.any(axis=0)
+            plane = self.prediction.shape[1:]
+            self.prediction, self.reference = self.prediction.reshape(plane), self.reference.reshape(plane)
             self.spacing = self.spacing[1:]
 
     @functools.cached_property

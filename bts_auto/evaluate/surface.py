@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,13 +104,14 @@ def _element_areas(spacing: tuple[float, ...]) -> np.ndarray:
     """
     if len(spacing) == 2:
         return np.array([_contour_length(code, spacing) for code in range(16)])
-    scale = float(np.prod(spacing)) / np.asarray(spacing)
+    sides = np.asarray(spacing)
+    scale = sides.prod() / sides
     return np.array([np.linalg.norm(vectors * scale, axis=1).sum() for vectors in _triangles()])
 
 
 def _contour_length(code: int, spacing: tuple[float, ...]) -> float:
     """Length of the contour in a 2x2 square whose corners' bits are (0, 0), (0, 1), (1, 0), (1, 1)."""
-    diagonal = float(np.hypot(*spacing)) / 2  # joins the middles of two neighbouring sides
+    diagonal = math.hypot(*spacing) / 2  # joins the middles of two neighbouring sides
     if code in (0b0110, 0b1001):
         return 2 * diagonal
     if code in (0b0011, 0b1100):

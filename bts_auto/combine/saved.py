@@ -1,0 +1,138 @@
+"""Where the probabilities of a predicted case lie beside its mask, and reading them box by box.
+
+Three forms are known: our 8-bit cache (``CASE.probabilities.b2nd``), our images, one for each output
+(``probabilities/CASE/0_background.nii.gz``), and nnU-Net's ``CASE.npz`` with an array ``probabilities`` (k, z, y, x).
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
+from bts_auto.data.labels import Labels
+from bts_auto.data.readers import read_mask, read_volume
+from bts_auto.errors import DataError
+
+IMAGES_FOLDER = "probabilities"
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+class Source(Protocol):
+    """The probabilities of one case of one member, on the case's own grid."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size (z, y, x)."""
+        ...
+
+    @property
+    def active(self) -> tuple[slice, ...]:
+        """The box outside which every foreground output is certainly 0."""
+        ...
+
+    def read(self, box: Sequence[slice]) -> np.ndarray:
+        """Probabilities in `box`, float32 (k, z, y, x), in the order of ``labels.outputs``."""
+        ...
+
+
+def probability_images(folder: Path | str, case: str, labels: Labels, file_ending: str = ".nii.gz") -> list[Path]:
+    """The image file of each output of a case, in the order of ``labels.outputs``; they need not exist."""
+    inner = Path(folder) / IMAGES_FOLDER / case
+    return [inner / f"{i}_{_UNSAFE.sub('_', name)}{file_ending}" for i, name in enumerate(labels.outputs)]
+
+
+def find_probabilities(folder: Path | str, case: str, labels: Labels, file_ending: str = ".nii.gz") -> Source | None:
+    """The probabilities of a case in a folder of predictions; None where there are none.
+
+    Raises
+    ------
+    DataError
+        When a file is there and cannot be used.
+    """
+    folder = Path(folder)
+    if (folder / f"{case}{CACHE_ENDING}").is_file():
+        return CacheSource(CachedProbabilities(folder / f"{case}{CACHE_ENDING}"), labels)
+    images = probability_images(folder, case, labels, file_ending)
+    if all(path.is_file() for path in images):
+        return ArraySource(_read_images(images), images[0].parent, labels)
+    if (folder / f"{case}.npz").is_file():
+        return ArraySource(_read_npz(folder / f"{case}.npz", labels), folder / f"{case}.npz", labels)
+    return None
+
+
+def probabilities_exist(folder: Path | str, case: str, labels: Labels, file_ending: str = ".nii.gz") -> bool:
+    """Whether :func:`find_probabilities` would find something, without reading it."""
+    folder = Path(folder)
+    if (folder / f"{case}{CACHE_ENDING}").is_file() or (folder / f"{case}.npz").is_file():
+        return True
+    return all(path.is_file() for path in probability_images(folder, case, labels, file_ending))
+
+
+class CacheSource:
+    """Probabilities from our 8-bit cache."""
+
+    def __init__(self, cached: CachedProbabilities, labels: Labels) -> None:
+        if cached.outputs != labels.outputs:
+            raise DataError(f"holds {', '.join(cached.outputs)}, not {', '.join(labels.outputs)}", where=cached.path)
+        self._cached = cached
+        self.shape, self.active = cached.shape, cached.active
+
+    def read(self, box: Sequence[slice]) -> np.ndarray:
+        """Probabilities in `box`, float32 (k, z, y, x)."""
+        return self._cached.read_box(box)
+
+
+class ArraySource:
+    """Probabilities that a file format gives only as a whole; kept in half precision."""
+
+    def __init__(self, array: np.ndarray, where: Path, labels: Labels) -> None:
+        if array.ndim != 4 or array.shape[0] != len(labels.outputs):
+            raise DataError(f"probabilities of shape {array.shape} for {len(labels.outputs)} outputs", where=where)
+        self._array = array
+        self.shape = array.shape[1:]
+        self.active = tuple(slice(0, size) for size in self.shape)
+
+    def read(self, box: Sequence[slice]) -> np.ndarray:
+        """Probabilities in `box`, float32 (k, z, y, x)."""
+        return self._array[(slice(None), *box)].astype(np.float32)
+
+
+def _read_images(paths: list[Path]) -> np.ndarray:
+    stacked: np.ndarray | None = None
+    for channel, path in enumerate(paths):
+        array = _read_map(path)
+        if stacked is None:
+            stacked = np.empty((len(paths), *array.shape), np.float16)
+        if array.shape != stacked.shape[1:]:
+            raise DataError(f"has shape {array.shape}, the others {stacked.shape[1:]}", where=path)
+        stacked[channel] = array
+    assert stacked is not None
+    return stacked
+
+
+def _read_map(path: Path) -> np.ndarray:
+    try:
+        return read_volume([path], ("probability",)).array[0]
+    except DataError as error:
+        if "every voxel is 0" in error.what:  # an output that the network never found
+            return read_mask(path)[0].astype(np.float16)
+        raise
+
+
+def _read_npz(path: Path, labels: Labels) -> np.ndarray:
+    """nnU-Net's array; its channels are sorted by label, ours stand as declared. Regions stand as declared in both."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            array = content["probabilities"].astype(np.float16)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"holds no array 'probabilities' ({error})", where=path) from None
+    if labels.has_regions or len(array) != len(labels.outputs):
+        return array
+    order = np.argsort(np.argsort([value[0] for value in labels.members()]))
+    return array[order]

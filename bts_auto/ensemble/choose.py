@@ -1,0 +1,182 @@
+"""Choosing the best of what is trained, and saying honestly how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bts_auto.data.raw import RawDataset
+from bts_auto.data.splits import GIVEN, MADE, Split, load_or_make_splits
+from bts_auto.ensemble.best import Best, ScoredCandidate, TriedRule
+from bts_auto.ensemble.discover import Trained, discover
+from bts_auto.ensemble.ranking import METRICS, RankingRule, mean_dice
+from bts_auto.ensemble.scorer import Candidate, Rules, Scorer
+from bts_auto.ensemble.search import Ranked, search_members, search_rules
+from bts_auto.errors import DataError
+from bts_auto.events import SILENT, Observer
+from bts_auto.plan.schema import Component
+
+# Below this many cases the noise of a score hides what post-processing can gain.
+LEAST_CASES = 10
+_NESTED_GROUPS = 10
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and where it was written."""
+
+    best: Best
+    path: Path
+
+
+def choose(
+    results: Path | str,
+    raw: RawDataset,
+    preprocessed: Path | str | None = None,
+    *,
+    rule: RankingRule = "mean_dice",
+    search: bool | None = None,
+    observer: Observer = SILENT,
+) -> Choice:
+    """Score every trained recipe and configuration and their combinations, choose, and write ``best.json``.
+
+    Parameters
+    ----------
+    results : Path
+        The dataset's results folder.
+    raw : RawDataset
+        For the reference masks and the labels.
+    preprocessed : Path, optional
+        The dataset's preprocessed folder, for its splits: with them, only cases that a fold held out count.
+    rule : {"mean_dice", "brats_ranking"}
+        How combinations are compared.
+    search : bool, optional
+        Whether post-processing is searched; default: with 10 cases or more.
+
+    Returns
+    -------
+    Choice
+        Members without cross-validated predictions, or with fewer of them than others, are left out; its notes say so.
+
+    Raises
+    ------
+    DataError
+        When nothing is trained and validated, or no case can be scored.
+    """
+    notes: list[str] = []
+
+    def note(message: str) -> None:
+        notes.append(message)
+        observer.note(message)
+
+    trained, left_out = discover(results, raw.file_ending, _splits(raw, preprocessed))
+    for message in left_out:
+        note(message)
+    trained, references = _with_references(trained, raw, note)
+    scorer = Scorer(trained, references, raw.labels, METRICS[rule])
+    searched = len(scorer.cases) >= LEAST_CASES if search is None else search
+    if not searched:
+        asked = (
+            "as asked for" if search is False else f"{len(scorer.cases)} cases are too few ({LEAST_CASES} are needed)"
+        )
+        note(f"post-processing is not searched: {asked}")
+    if len(trained) > 1 and not all(one.has_probabilities for one in trained):
+        note("not every member has cached probabilities: members vote, three at a time (a vote of two is the first)")
+    with observer.task("Choosing", 2, "step") as task:
+        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched)
+        task.advance()
+        nested = _nested_score(scorer, rule, searched)
+        task.advance()
+    best = _best(raw, scorer, ranked, rules, tried, nested, rule, notes)
+    path = best.save(results)
+    return Choice(best, path)
+
+
+def _splits(raw: RawDataset, preprocessed: Path | str | None) -> list[Split] | None:
+    """The dataset's folds where they are on disk."""
+    folders = [raw.folder] if preprocessed is None else [Path(preprocessed), raw.folder]
+    if not any((folder / name).is_file() for folder in folders for name in (GIVEN, MADE)):
+        return None
+    return load_or_make_splits(raw.folder, folders[0], raw.training_cases())
+
+
+def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[list[Trained], dict[str, Path]]:
+    """The members cut to the cases with a reference mask, and those masks."""
+    known = {case: files.mask for case, files in raw.training_cases().items()}
+    references: dict[str, Path] = {}
+    for case in trained[0].masks:
+        mask = known.get(case)
+        if mask is None or not mask.is_file():
+            note(f"{case} is left out: the raw dataset has no reference mask of it")
+        else:
+            references[case] = mask
+    if not references:
+        raise DataError("no predicted case has a reference mask", where=raw.folder)
+    cut = [Trained(one.member, {c: one.masks[c] for c in references}, one.caches) for one in trained]
+    return cut, references
+
+
+def _search(
+    scorer: Scorer, cases: Sequence[str], rule: RankingRule, searched: bool
+) -> tuple[Ranked, Rules, list[TriedRule]]:
+    ranked = search_members(scorer, cases, rule)
+    rules, tried = search_rules(scorer, ranked.candidates[0], cases) if searched else ((), [])
+    return ranked, rules, tried
+
+
+def _nested_score(scorer: Scorer, rule: RankingRule, searched: bool) -> float | None:
+    """Mean Dice of choices that were each made without the cases they are scored on; None with fewer than two cases."""
+    cases = scorer.cases
+    if len(cases) < 2:
+        return None
+    parts = []
+    for group in np.array_split(np.arange(len(cases)), min(_NESTED_GROUPS, len(cases))):
+        held_out = [cases[i] for i in group]
+        ranked, rules, _ = _search(scorer, [case for case in cases if case not in held_out], rule, searched)
+        parts.append(scorer.scores(ranked.candidates[0], rules, held_out))
+    return mean_dice(np.concatenate(parts), scorer.metrics)
+
+
+def _best(
+    raw: RawDataset,
+    scorer: Scorer,
+    ranked: Ranked,
+    rules: Rules,
+    tried: list[TriedRule],
+    nested: float | None,
+    rule: RankingRule,
+    notes: list[str],
+) -> Best:
+    chosen = ranked.candidates[0]
+    plain = mean_dice(scorer.scores(chosen, rules, scorer.cases), scorer.metrics)
+    return Best(
+        dataset_name=raw.name,
+        members=tuple(scorer.trained[i].member for i in chosen.members),
+        combiner=Component(name=chosen.combiner),
+        weights=chosen.weights,
+        postprocessing=rules,
+        rule=rule,
+        regions=tuple(scorer.regions),
+        cases=scorer.cases,
+        plain_score=plain,
+        nested_score=nested,
+        optimism=None if nested is None else plain - nested,
+        candidates=tuple(_scored(scorer, ranked, i) for i in range(len(ranked.candidates))),
+        tried_rules=tuple(tried),
+        notes=tuple(notes),
+    )
+
+
+def _scored(scorer: Scorer, ranked: Ranked, position: int) -> ScoredCandidate:
+    candidate: Candidate = ranked.candidates[position]
+    value = float(ranked.values[position])
+    return ScoredCandidate(
+        members=tuple(scorer.trained[i].member.name for i in candidate.members),
+        weights=candidate.weights,
+        combiner=candidate.combiner,
+        mean_dice=mean_dice(ranked.scores[position], scorer.metrics),
+        value=value if len(scorer.metrics) == 1 else -value,
+    )

@@ -1,0 +1,150 @@
+"""Combining folders of predictions, ours or another program's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bts_auto.combine.combiners import combine
+from bts_auto.combine.saved import find_probabilities, probabilities_exist
+from bts_auto.data.labels import Labels
+from bts_auto.data.readers import read_mask, write_mask
+from bts_auto.data.volume import Geometry
+from bts_auto.ensemble.join import combine_sources, uses_probabilities
+from bts_auto.errors import BtsError, CaseFailure, DataError
+from bts_auto.evaluate.folder import find_masks, from_submission
+from bts_auto.events import SILENT, Observer
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What was done: by which combiner and why, and which cases could not be."""
+
+    combiner: str
+    reason: str
+    cases: list[str] = field(default_factory=list)
+    failures: list[CaseFailure] = field(default_factory=list)
+
+
+def combine_folders(
+    folders: Sequence[Path | str],
+    out: Path | str,
+    labels: Labels,
+    *,
+    combiner: str | None = None,
+    options: dict[str, Any] | None = None,
+    file_ending: str | None = None,
+    observer: Observer = SILENT,
+) -> Combined:
+    """Combine the predictions of two or more folders, case by case.
+
+    Without a `combiner` the mean of the probabilities is taken if every folder has them for every common case (see
+    :mod:`bts_auto.combine.saved`), else the majority of the masks; in a tie the label stands that the earliest folder
+    has. Which of the two it was is noted, and returned.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Each with one mask per case.
+    out : Path
+        Where the combined masks go, named as in the first folder.
+    labels : Labels
+        The dataset's labels; masks are written with the integers that a submission wants.
+    combiner : str, optional
+        A registered combiner.
+    options : dict, optional
+        Its options.
+
+    Returns
+    -------
+    Combined
+        Its failures name the cases that are not in every folder, on different grids or unreadable.
+
+    Raises
+    ------
+    DataError
+        With fewer than two folders, a folder without masks, no common case, or an asked-for mean without probabilities.
+    """
+    places = [Path(folder) for folder in folders]
+    if len(places) < 2:
+        raise DataError("there are fewer than two folders to combine")
+    if Path(out).resolve() in {place.resolve() for place in places}:
+        raise DataError("is one of the folders that are combined", where=out, mend="choose another output folder")
+    found = [find_masks(place, file_ending) for place in places]
+    common = [case for case in found[0] if all(case in masks for masks in found)]
+    if not common:
+        raise DataError(f"no case is in all of {', '.join(map(str, places))}", mend="name masks of a case alike")
+    failures = _missing(places, found)
+    chosen, reason = _choose(places, found[0], common, labels, combiner)
+    observer.note(f"Combining {len(common)} cases of {len(places)} folders by {chosen}: {reason}")
+    done = []
+    for case in observer.track(common, "Combining"):
+        try:
+            paths = [masks[case] for masks in found]
+            mask, geometry = _combine_case(case, places, paths, chosen, options, labels)
+            write_mask(Path(out) / paths[0].name, labels.for_submission(mask), geometry)
+            done.append(case)
+        except BtsError as error:
+            failures.append(CaseFailure(case, str(error)))
+            observer.warn(f"{case}: {error}")
+    return Combined(chosen, reason, done, sorted(failures, key=lambda failure: failure.case))
+
+
+def _missing(places: list[Path], found: list[dict[str, Path]]) -> list[CaseFailure]:
+    failures = []
+    for case in sorted(set().union(*found)):
+        absent = [str(place) for place, masks in zip(places, found, strict=True) if case not in masks]
+        if absent:
+            failures.append(CaseFailure(case, f"is not in {', '.join(absent)}"))
+    return failures
+
+
+def _ending(path: Path, case: str) -> str:
+    return path.name[len(case) :]
+
+
+def _choose(
+    places: list[Path], first: dict[str, Path], common: list[str], labels: Labels, asked: str | None
+) -> tuple[str, str]:
+    """The combiner, and why it."""
+    if asked is not None and not uses_probabilities(asked):
+        return asked, "as asked for"
+    for place in places:
+        for case in common:
+            if not probabilities_exist(place, case, labels, _ending(first[case], case)):
+                reason = f"{place} has no probabilities of {case}"
+                if asked is not None:
+                    raise DataError(f"'{asked}' needs probabilities, and {reason}", mend="combine by vote")
+                return "vote", f"{reason}; in a tie the earliest folder decides"
+    return (asked, "as asked for") if asked else ("mean", "every folder has probabilities")
+
+
+def _combine_case(
+    case: str,
+    places: list[Path],
+    paths: list[Path],
+    chosen: str,
+    options: dict[str, Any] | None,
+    labels: Labels,
+) -> tuple[np.ndarray, Geometry]:
+    first, geometry = read_mask(paths[0])
+    masks = [from_submission(first, labels)]
+    for path in paths[1:]:
+        mask, other = read_mask(path)
+        differences = geometry.differences(other)
+        if differences:
+            raise DataError(f"{paths[0]} and {path} lie on different grids: {'; '.join(differences)}")
+        masks.append(from_submission(mask, labels))
+    if not uses_probabilities(chosen):
+        return combine(chosen, masks, labels, options), geometry
+    sources = []
+    for place, path in zip(places, paths, strict=True):
+        source = find_probabilities(place, case, labels, _ending(path, case))
+        if source is None or source.shape != geometry.size:
+            raise DataError(f"its probabilities do not lie on the grid of the mask, {geometry.size}", where=place)
+        sources.append(source)
+    return combine_sources(chosen, sources, labels, options), geometry
