@@ -41,6 +41,7 @@ setup(
         "batchgenerators>=0.25.1",
         "batchgeneratorsv2>=0.3",
         "acvl-utils>=0.2.3",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
         "rich>=13",
         "matplotlib>=3.8",

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bts_auto import machine
-from bts_auto.data.labels import Labels
 from bts_auto.data.raw import CaseFiles, RawDataset
-from bts_auto.data.volume import Volume
-from bts_auto.errors import BtsError, CaseFailure, DataError
+from bts_auto.errors import CaseFailure
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.preprocess.jobs import Job, Outcome, Target, outdated, reason, run
 from bts_auto.preprocess.normalise import DATASET_DEPENDENT
 from bts_auto.preprocess.pool import run_each
-from bts_auto.preprocess.prepare import prepare_all
-from bts_auto.preprocess.sources import FileHashes, hash_files
+from bts_auto.preprocess.sources import FileHashes
 from bts_auto.preprocess.store import STORE_VERSION, CaseStore
 
 HASHES = "file_hashes.json"
@@ -58,34 +53,6 @@ def store_folder(folder: Path | str, plan: Plan, config_name: str) -> Path:
 
 def _spatial_key(plan: Plan, configuration: SegmentationConfiguration) -> str:
     return hash_json([configuration.preprocessing_key(), plan.transpose_forward, plan.orientation])[:8]
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A store to fill, with the hash of all settings that decide its voxels."""
-
-    store: CaseStore
-    configuration: SegmentationConfiguration
-    settings: str
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A case and where it goes."""
-
-    files: CaseFiles
-    channels: tuple[str, ...]
-    labels: Labels
-    plan: Plan
-    targets: tuple[_Target, ...]
-    nan_to_zero: bool
-    dtype: str
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    failure: str | None = None
-    hashes: Mapping[str, tuple[list[int], str]] = field(default_factory=dict)
 
 
 def preprocess_dataset(
@@ -128,7 +95,7 @@ def preprocess_dataset(
     folder = Path(folder)
     cases = raw.training_cases()
     targets = _targets(raw, plan, configurations, folder, dtype)
-    failures = {case: CaseFailure(case, "a case's name must be a plain file name") for case in cases if not _plain(case)}
+    failures = {case: CaseFailure(case, "the name is no plain file name") for case in cases if not _plain(case)}
     for target in targets:
         target.store.remove_leftovers()
         for case in set(target.store.cases()) - set(cases):
@@ -136,7 +103,7 @@ def preprocess_dataset(
     hashes = FileHashes(folder / HASHES)
     hashes.keep_only(file for files in cases.values() for file in files.files)
     jobs = [
-        _Job(files, raw.channels, raw.labels, plan, targets, nan_to_zero, dtype)
+        Job(files, raw.channels, raw.labels, plan, targets, nan_to_zero, dtype)
         for case, files in cases.items()
         if case not in failures and _needs_work(files, targets, hashes.known(files.files), nan_to_zero)
     ]
@@ -150,15 +117,13 @@ def preprocess_dataset(
     return sorted(failures.values(), key=lambda failure: failure.case)
 
 
-def _targets(
-    raw: RawDataset, plan: Plan, names: Sequence[str], folder: Path, dtype: str
-) -> tuple[_Target, ...]:
+def _targets(raw: RawDataset, plan: Plan, names: Sequence[str], folder: Path, dtype: str) -> tuple[Target, ...]:
     """One for each different store, three-dimensional ones first: their chunks also serve slices."""
-    found: dict[Path, _Target] = {}
+    found: dict[Path, Target] = {}
     for name in sorted(names, key=lambda name: -plan.configuration(name).dims):
         path, configuration = store_folder(folder, plan, name), plan.configuration(name)
         settings = _settings(raw, plan, configuration) | {"dtype": dtype}
-        found.setdefault(path, _Target(CaseStore(path), configuration, hash_json(settings)))
+        found.setdefault(path, Target(CaseStore(path), configuration, hash_json(settings)))
     return tuple(found.values())
 
 
@@ -183,45 +148,25 @@ def _plain(case: str) -> bool:
     return bool(case) and not case.startswith(".") and Path(case).name == case and "\\" not in case
 
 
-def _key(settings: str, hashes: Mapping[str, str], files: CaseFiles, *, zeroed: bool = False) -> str:
-    """The key of a stored case. Paths are no part of it: a dataset may move.
-
-    `zeroed`: voxels that are not finite were set to 0.
-    """
-    return hash_json([settings, [hashes.get(str(file)) for file in files.images], hashes.get(str(files.mask)), zeroed])
-
-
 def _needs_work(
-    files: CaseFiles, targets: Sequence[_Target], hashes: Mapping[str, str] | None, nan_to_zero: bool
+    files: CaseFiles, targets: Sequence[Target], hashes: Mapping[str, str] | None, nan_to_zero: bool
 ) -> bool:
-    return hashes is None or bool(_outdated(files, targets, hashes, nan_to_zero))
-
-
-def _outdated(
-    files: CaseFiles, targets: Sequence[_Target], hashes: Mapping[str, str], nan_to_zero: bool
-) -> list[_Target]:
-    """The stores that do not hold the case as it would be made now."""
-    return [
-        target
-        for target in targets
-        if target.store.record(files.case).get("key")
-        not in {_key(target.settings, hashes, files, zeroed=zeroed) for zeroed in (False, nan_to_zero)}
-    ]
+    return hashes is None or bool(outdated(files, targets, hashes, nan_to_zero))
 
 
 def _run(
-    jobs: Sequence[_Job], hashes: FileHashes, workers: int | None, executor: Executor | None, observer: Observer
+    jobs: Sequence[Job], hashes: FileHashes, workers: int | None, executor: Executor | None, observer: Observer
 ) -> dict[str, CaseFailure]:
-    failures = {}
+    failures: dict[str, CaseFailure] = {}
     processes = sum(_bytes(job) for job in jobs) > _WORTH_PROCESSES
     count = workers if workers is not None else _workers(jobs, processes=processes)
     processes = processes and count > 1
     with observer.task("Preprocessing", len(jobs)) as task:
-        done = run_each(_work, jobs, executor=executor, workers=min(count, len(jobs)), processes=processes)
+        done = run_each(run, jobs, executor=executor, workers=min(count, len(jobs)), processes=processes)
         for job, outcome in done:
             case = job.files.case
-            if isinstance(outcome, BaseException):
-                outcome = _Outcome(_reason(outcome))
+            if not isinstance(outcome, Outcome):
+                outcome = Outcome(reason(outcome))
             hashes.remember(outcome.hashes)
             if outcome.failure is not None:
                 failures[case] = CaseFailure(case, outcome.failure)
@@ -231,28 +176,18 @@ def _run(
     return failures
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, BtsError):
-        return str(error)
-    if isinstance(error, BrokenExecutor):
-        return "its worker process died (killed, or out of memory)"
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    return f"{type(error).__name__}: {error}"
-
-
-def _bytes(job: _Job) -> int:
+def _bytes(job: Job) -> int:
     return sum(file.stat().st_size for file in job.files.files if file.is_file())
 
 
-def _workers(jobs: Sequence[_Job], *, processes: bool) -> int:
+def _workers(jobs: Sequence[Job], *, processes: bool) -> int:
     largest = max(jobs, key=_bytes)
     need = _memory(largest) + (_PROCESS_BYTES if processes else 0)
     fitting = int(machine.free_memory() * _SHARE_OF_FREE_MEMORY // need)
     return max(1, min(machine.cores(), fitting, machine.cores() if processes else _THREADS))
 
 
-def _memory(job: _Job) -> int:
+def _memory(job: Job) -> int:
     """Estimated bytes that a case takes, from the header of its first image."""
     import SimpleITK as sitk
 
@@ -272,63 +207,3 @@ def _growth(spacing: Sequence[float], configuration: SegmentationConfiguration) 
     """By how much resampling multiplies the voxels; the thickest axis is the one that a 2D configuration keeps."""
     own = sorted(spacing)[: len(configuration.spacing)]
     return math.prod(own) / math.prod(configuration.spacing)
-
-
-def _work(job: _Job) -> _Outcome:
-    """Prepare one case for all stores that need it; runs in a worker."""
-    from bts_auto.data.checks import known_labels, same_grid
-    from bts_auto.data.readers import read_mask
-
-    found = hash_files(job.files.files)
-    hashes = {name: digest for name, (_, digest) in found.items()}
-    try:
-        outdated = _outdated(job.files, job.targets, hashes, job.nan_to_zero)
-        if not outdated:
-            return _Outcome(hashes=found)
-        volume, zeroed = _read(job)
-        mask = None
-        if job.files.mask is not None:
-            mask, geometry = read_mask(job.files.mask)
-            same_grid(geometry, job.files.mask, volume.geometry, job.files.images[0])
-            known_labels(mask, job.labels, job.files.mask)
-        _store(job, outdated, volume, mask, hashes, zeroed=zeroed)
-    except Exception as error:
-        return _Outcome(_reason(error), found)
-    return _Outcome(hashes=found)
-
-
-def _read(job: _Job) -> tuple[Volume, bool]:
-    """The scan, and whether voxels that are not finite had to be set to 0."""
-    from bts_auto.data.readers import read_volume
-
-    try:
-        return read_volume(job.files.images, job.channels), False
-    except DataError:
-        if not job.nan_to_zero:
-            raise
-        return read_volume(job.files.images, job.channels, nan_to_zero=True), True
-
-
-def _store(
-    job: _Job,
-    targets: Sequence[_Target],
-    volume: Volume,
-    mask: np.ndarray | None,
-    hashes: Mapping[str, str],
-    *,
-    zeroed: bool,
-) -> None:
-    case = job.files.case
-    sources = {file.name: hashes.get(str(file)) for file in job.files.files}
-    made: list[tuple[np.ndarray, CaseStore]] = []
-    every = prepare_all(volume, job.plan, [target.configuration for target in targets], mask, mark_outside=True)
-    for target, prepared in zip(targets, every, strict=True):
-        key = _key(target.settings, hashes, job.files, zeroed=zeroed)
-        record = {"key": key, "sources": sources}
-        same = next((store for image, store in made if image is prepared.image), None)
-        if same is not None:
-            target.store.share(case, same, prepared, record)
-            continue
-        patch = target.configuration.patch_size
-        target.store.write(case, prepared, labels=job.labels, patch_size=patch, dtype=job.dtype, record=record)
-        made.append((prepared.image, target.store))

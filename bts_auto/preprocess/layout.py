@@ -14,8 +14,8 @@ _BLOCK_BYTES = 32 << 10
 _CHUNK_BYTES = 4 << 20
 # The patch that chunks fit when none is named.
 DEFAULT_PATCH = (64, 64, 64)
-# float16 keeps 11 bits. It is used where rounding to it moves values by less than this share of their standard
-# deviation (root mean square, so offsets far from zero and tiny values both tell), and nothing comes near its limit 65504.
+# float16 keeps 11 bits and ends at 65504. It is used where nothing comes near that and rounding moves values by less
+# than this share of their standard deviation (root mean square, so that offsets far from zero and tiny values tell).
 _ROUNDING = 1e-3
 _LARGEST = 60000.0
 _PROBES = 1 << 18
@@ -69,8 +69,8 @@ def _multiple(n: int, of: int) -> int:
 def image_type(image: np.ndarray, wanted: str = "float16") -> np.dtype:
     """The number type in which an image is stored: `wanted`, but float32 where float16 would lose too much.
 
-    float16 is kept when every channel's values stay below 60000 and rounding moves them by less than a thousandth of the
-    channel's standard deviation. Z-scores always pass; raw intensities far from zero compared with their spread, or
+    float16 is kept when every channel's values stay below 60000 and rounding moves them by less than a thousandth of
+    the channel's standard deviation. Z-scores pass; raw intensities far from zero compared with their spread, or
     beyond the limit, do not.
 
     Parameters

@@ -1,7 +1,7 @@
 """Intensity normalisation of one channel. The schemes and their constants are nnU-Net v2's, under its names.
 
-Every scheme is ``f(array, mask, statistics) -> array``: `array` is one channel, float32 (z, y, x), and is overwritten;
-`mask` is None or true where voxels belong to the patient (only z-scores use it); `statistics` are the intensities of the
+Every scheme is ``f(array, mask, statistics) -> array``. `array` is one channel, float32 (z, y, x), and is overwritten;
+`mask` is None or true where voxels belong to the patient (only z-scores use it); `statistics` are those of the
 dataset's foreground (``mean``, ``std``, ``percentile_00_5``, ``percentile_99_5``).
 """
 
@@ -102,7 +102,7 @@ def normalise(
     """
     if not len(array) == len(schemes) == len(use_mask):
         raise DataError(
-            f"{len(array)} channels, but the plan normalises {len(schemes)}", mend="give the channels that were planned for"
+            f"{len(array)} channels, but the plan normalises {len(schemes)}", mend="give the planned channels"
         )
     for index, (scheme, masked) in enumerate(zip(schemes, use_mask, strict=True)):
         scale = registry.component("normaliser", scheme)

@@ -1,6 +1,6 @@
 """Resampling along one axis as a matrix: B-spline prefilter and interpolation folded into one banded operator.
 
-Interpolation on a regular grid is separable, so bringing a volume to another grid is three products with small matrices.
+Interpolation on a regular grid is separable: bringing a volume to another grid is three products with small matrices.
 The numbers are those of `scipy.ndimage.zoom(..., grid_mode=True, mode="nearest")`, which scikit-image's `resize` calls
 for ``mode="edge"``: voxels are boxes, output voxel o lies at ``(o + 0.5) * n_in / n_out - 0.5``, and outside the image
 its edge goes on.
@@ -155,7 +155,7 @@ def _spline_weights(n_in: int, n_out: int, order: int) -> np.ndarray:
     collocate = np.zeros((padded, padded))
     samples = np.arange(padded)
     for shift in range(-reach, reach + 1):
-        np.add.at(collocate, (samples, _mirrored(samples + shift, padded)), b_spline(np.float64(shift), order))
+        np.add.at(collocate, (samples, _mirrored(samples + shift, padded)), b_spline(np.array(shift), order))
     at = sample_positions(n_in, n_out) + _EDGE_SAMPLES
     nearest = np.floor(at + 0.5).astype(np.intp)
     evaluate = np.zeros((n_out, padded))

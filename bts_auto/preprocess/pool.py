@@ -5,16 +5,31 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
 
 
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Keep matrix products to one thread each; as a context, until it is left.
+
+    The products of preprocessing are small. Threads of BLAS that wait for each other beside several cases took half as
+    much processor time again.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(1, user_api="blas")
+
+
 def local_pool(workers: int, *, processes: bool) -> Executor:
     """A pool of this machine. Processes are spawned: forked ones inherit locks of threads and can hang."""
     if processes:
-        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=one_blas_thread)
     return ThreadPoolExecutor(workers, thread_name_prefix="case")
 
 
@@ -40,21 +55,22 @@ def run_each(
         Whether the own pool has processes. When one of them dies, the pool is lost: the jobs that it had not finished
         are then run one at a time in processes of their own, so that the job that kills its worker is known.
     """
-    if executor is None and workers <= 1 and not processes:
-        for job in jobs:
-            yield job, _outcome(function, job)
-        return
-    pool = executor or local_pool(workers, processes=processes)
     unfinished: list[J] = []
-    try:
-        for job, result in _pooled(pool, function, jobs):
-            if isinstance(result, BrokenExecutor):
-                unfinished.append(job)
-            else:
-                yield job, result
-    finally:
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with one_blas_thread():
+        if executor is None and workers <= 1 and not processes:
+            for job in jobs:
+                yield job, _outcome(function, job)
+            return
+        pool = executor or local_pool(workers, processes=processes)
+        try:
+            for job, result in _pooled(pool, function, jobs):
+                if isinstance(result, BrokenExecutor):
+                    unfinished.append(job)
+                else:
+                    yield job, result
+        finally:
+            if executor is None:
+                pool.shutdown(wait=True, cancel_futures=True)
     for job in unfinished:
         with local_pool(1, processes=True) as alone:
             yield from _pooled(alone, function, [job])
@@ -69,13 +85,13 @@ def _outcome(function: Callable[[J], R], job: J) -> R | BaseException:
 
 def _pooled(pool: Executor, function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[tuple[J, R | BaseException]]:
     running = {}
-    for position, job in enumerate(jobs):
+    refused: list[tuple[J, BaseException]] = []
+    for job in jobs:
         try:
             running[pool.submit(function, job)] = job
         except BrokenExecutor as error:  # a worker died while jobs were still being handed out
-            for late in jobs[position:]:
-                yield late, error
-            break
+            refused.append((job, error))
     for future in as_completed(running):
-        error = future.exception()
-        yield running[future], future.result() if error is None else error
+        failure = future.exception()
+        yield running[future], future.result() if failure is None else failure
+    yield from refused

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from bts_auto.errors import DataError
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.preprocess.normalise import normalise
 from bts_auto.preprocess.resample import resample_image, resample_mask, separate_axis
-from bts_auto.preprocess.spatial import Crop, Reorient, Resample, SpatialSteps, Step, Transpose
+from bts_auto.preprocess.spatial import Crop, Reorient, Resample, SpatialSteps, Transpose
+
+T = TypeVar("T")
 
 OUTSIDE = -1
 """In prepared masks: background that lies outside the non-zero part of the scan."""
@@ -62,7 +65,7 @@ def prepare(
     Raises
     ------
     DataError
-        When the scan has other channels than were planned, the mask another shape, or a normalisation refuses the values.
+        When the scan has other channels than were planned, the mask another shape, or a scheme refuses the values.
     """
     return next(iter(prepare_all(volume, plan, [configuration], mask)))
 
@@ -77,7 +80,7 @@ def prepare_all(
 ) -> Iterator[Prepared]:
     """Prepare a case for several configurations, one after the other; what they share is done once.
 
-    Configurations that come to the same voxels (2d and 3d_fullres where nothing is resampled) get the same array objects.
+    Configurations that come to the same voxels (2d and 3d_fullres where nothing is resampled) get the same arrays.
 
     Parameters
     ----------
@@ -85,17 +88,15 @@ def prepare_all(
         Also without an annotation give a mask, 0 inside and `OUTSIDE` outside.
     """
     _check(volume, plan, mask)
-    steps: list[Step] = []
     turn = Reorientation.between(volume.geometry.direction) if plan.orientation == "canonical" else Reorientation()
-    steps += [Reorient(turn.axes, turn.flips), Transpose(_triple(plan.transpose_forward))]
+    turns = (Reorient(turn.axes, turn.flips), Transpose(_triple(plan.transpose_forward)))
     image, labels, spacing = volume.array, mask, volume.geometry.spacing
-    for step in steps:
+    for step in turns:
         image, spacing = step.apply(image), step.spacing_after(spacing)
         labels = None if labels is None else step.apply(labels)
     inside = nonzero_mask(image)
     box = bounding_box(inside)
     crop = Crop(_triple(s.start for s in box), _triple(s.stop for s in box), _triple(inside.shape))
-    steps.append(crop)
     image, inside = crop.apply(image), np.ascontiguousarray(crop.apply(inside))
     labels = _with_outside(None if labels is None else crop.apply(labels), inside)
     keep_mask = mark_outside or mask is not None
@@ -115,7 +116,7 @@ def prepare_all(
                 _resampled_mask(labels, resampling, configuration) if keep_mask else None,
             )
         arrays = made[result] if result in results[index + 1 :] else made.pop(result)
-        yield Prepared(*arrays, SpatialSteps(volume.geometry, (*steps, resampling)), annotated=mask is not None)
+        yield Prepared(*arrays, SpatialSteps(volume.geometry, (*turns, crop, resampling)), annotated=mask is not None)
 
 
 def _result(configuration: SegmentationConfiguration, resampling: Resample) -> tuple[object, ...]:
@@ -131,7 +132,7 @@ def _result(configuration: SegmentationConfiguration, resampling: Resample) -> t
 def _check(volume: Volume, plan: Plan, mask: np.ndarray | None) -> None:
     if len(volume.channels) != len(plan.channel_names):
         raise DataError(
-            f"{len(volume.channels)} channels ({', '.join(volume.channels)}) where the plan has {len(plan.channel_names)}",
+            f"channels {', '.join(volume.channels)} where the plan has {len(plan.channel_names)}",
             mend=f"give {', '.join(plan.channel_names)}",
         )
     if mask is not None and mask.shape != volume.geometry.size:
@@ -183,6 +184,6 @@ def _resampled_mask(mask: np.ndarray, resample: Resample, configuration: Segment
     )
 
 
-def _triple(values: object) -> tuple:
-    one, two, three = values  # type: ignore[misc]
+def _triple(values: Iterable[T]) -> tuple[T, T, T]:
+    one, two, three = values
     return one, two, three

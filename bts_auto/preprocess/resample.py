@@ -1,8 +1,8 @@
 """Bringing images, label maps and probabilities to another grid, with nnU-Net v2's rules.
 
 Images and probabilities are interpolated by splines as scikit-image's `resize` does (edge mode, clipped to the range of
-the input, no anti-aliasing). Label maps give each voxel the label whose interpolated indicator is largest. Where one axis
-is much coarser than the others it is treated apart ("separate z"): splines within the slices, nearest slice along it.
+the input, no anti-aliasing). In label maps each voxel gets the label whose interpolated indicator is largest. An axis
+much coarser than the others is treated apart ("separate z"): splines within the slices, nearest slice along it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bts_auto.preprocess.operators import AxisOperator, apply_axis, axis_operator, nearest_index
+from bts_auto.preprocess.label_maps import largest_score
+from bts_auto.preprocess.operators import apply_axis, axis_operator, nearest_index
 
 # An axis is resampled apart where the spacing exceeds the finest by more than this (nnU-Net's ANISO_THRESHOLD).
 ANISOTROPY_THRESHOLD = 3.0
-# Interpolated indicators that differ by less are a tie: sums of weights in float32 are exact to about 1e-6.
-_TIE = 1e-5
-# Label maps are worked on in slabs of about this many output voxels, so that the scores of a slab stay in the cache.
-_SLAB_VOXELS = 1 << 19
 
 
-def separate_axis(
-    spacing: Sequence[float], new_spacing: Sequence[float], separate_z: bool | None = None
-) -> int | None:
+def separate_axis(spacing: Sequence[float], new_spacing: Sequence[float], separate_z: bool | None = None) -> int | None:
     """The axis that is resampled apart from the others, or None.
 
     Parameters
@@ -31,8 +26,8 @@ def separate_axis(
     spacing, new_spacing : sequence of float, length 3
         In mm, before and after.
     separate_z : bool or None
-        None: where the anisotropy of the old spacing, else of the new one, exceeds `ANISOTROPY_THRESHOLD`; True: along the
-        coarsest axis of the old spacing; False: never. Two axes equally coarse are never treated apart.
+        None: where the anisotropy of the old spacing, else of the new one, exceeds `ANISOTROPY_THRESHOLD`; True: along
+        the coarsest axis of the old spacing; False: never. Two axes equally coarse are never treated apart.
     """
     if separate_z is False:
         return None
@@ -99,9 +94,7 @@ def _spline(channel: np.ndarray, shape: tuple[int, ...], order: int, *, clip: bo
     return np.clip(channel, lowest, highest, out=channel) if clip else channel
 
 
-def _spline_slices(
-    slices: np.ndarray, n_out: int, shape: tuple[int, ...], order: int, order_z: int
-) -> np.ndarray:
+def _spline_slices(slices: np.ndarray, n_out: int, shape: tuple[int, ...], order: int, order_z: int) -> np.ndarray:
     """Interpolate each slice on its own (clipped to its own range), then along the slices by `order_z`."""
     along = axis_operator(slices.shape[0], n_out, order_z)
     if along.index is not None and n_out < slices.shape[0]:  # do not interpolate slices that nobody will see
@@ -129,7 +122,7 @@ def resample_mask(
     """Resample a label map.
 
     Each output voxel gets the label whose indicator, interpolated with `order`, is largest; among equals the label of
-    the nearest input voxel if it is one of them, else the smallest. Scores exist for one slab at a time.
+    the nearest input voxel if it is one of them, else the smallest (see :mod:`bts_auto.preprocess.label_maps`).
 
     Parameters
     ----------
@@ -148,62 +141,12 @@ def resample_mask(
         return mask
     apart = separate_axis(spacing, new_spacing, separate_z)
     if apart is None:
-        return _largest_score(mask, target, order)
+        return largest_score(mask, target, order)
     slices = np.moveaxis(mask, apart, 0)
     in_plane = tuple(n for axis, n in enumerate(target) if axis != apart)
     n_out = target[apart]
     if order_z == 0 and n_out < slices.shape[0]:
         slices = slices[nearest_index(slices.shape[0], n_out)]
-    slices = _largest_score(np.ascontiguousarray(slices), (slices.shape[0], *in_plane), order)
-    slices = _largest_score(slices, (n_out, *in_plane), order_z)
+    slices = largest_score(np.ascontiguousarray(slices), (slices.shape[0], *in_plane), order)
+    slices = largest_score(slices, (n_out, *in_plane), order_z)
     return np.ascontiguousarray(np.moveaxis(slices, 0, apart))
-
-
-def _largest_score(mask: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
-    """The label with the largest interpolated indicator, worked out slab by slab."""
-    if mask.shape == shape:
-        return mask
-    nearest = [nearest_index(n_in, n_out) for n_in, n_out in zip(mask.shape, shape, strict=True)]
-    if order == 0:
-        return mask[np.ix_(*nearest)]
-    operators = [axis_operator(n_in, n_out, order) for n_in, n_out in zip(mask.shape, shape, strict=True)]
-    out = np.empty(shape, mask.dtype)
-    thickness = max(1, _SLAB_VOXELS // (shape[1] * shape[2]))
-    for start in range(0, shape[0], thickness):
-        rows = slice(start, min(start + thickness, shape[0]))
-        columns = operators[0].inputs(rows.start, rows.stop)
-        slab = [operators[0].part(rows, columns), *operators[1:]]
-        guess = mask[np.ix_(nearest[0][rows], *nearest[1:])]
-        out[rows] = _slab_labels(mask[columns], guess, slab, clip=order > 1)
-    return out
-
-
-def _slab_labels(
-    source: np.ndarray, nearest: np.ndarray, operators: list[AxisOperator], *, clip: bool
-) -> np.ndarray:
-    """One slab of :func:`_largest_score`; `nearest` holds the labels of the nearest voxels."""
-    labels = np.unique(source)
-    if labels.size == 1:
-        return nearest
-    best = np.zeros(nearest.shape, np.float32)
-    score_of_nearest = np.zeros(nearest.shape, np.float32)
-    winner = np.full(nearest.shape, labels[0], source.dtype)
-    for label in labels:
-        inside = source == label
-        box = [_extent(inside, axis) for axis in range(3)]
-        reach = tuple(op.outputs(one.start, one.stop) for op, one in zip(operators, box, strict=True))
-        score = inside[tuple(box)].astype(np.float32)
-        for axis, (operator, given) in enumerate(zip(operators, box, strict=True)):
-            score = apply_axis(score, operator.part(reach[axis], given), axis)
-        if clip:
-            np.clip(score, 0, 1, out=score)
-        np.copyto(score_of_nearest[reach], score, where=nearest[reach] == label)
-        # A later label must lead clearly, so that ties stay with the smallest.
-        np.copyto(winner[reach], label, where=score > best[reach] + _TIE)
-        np.maximum(best[reach], score, out=best[reach])
-    return np.where(score_of_nearest >= best - _TIE, nearest, winner)
-
-
-def _extent(inside: np.ndarray, axis: int) -> slice:
-    found = np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis)))
-    return slice(int(found[0]), int(found[-1]) + 1)

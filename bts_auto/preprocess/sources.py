@@ -33,7 +33,7 @@ class FileHashes:
         except BtsError:
             return
         if isinstance(entries, dict):
-            self._entries = {name: entry for name, entry in entries.items() if isinstance(entry, list) and len(entry) == 3}
+            self._entries = {name: one for name, one in entries.items() if isinstance(one, list) and len(one) == 3}
 
     def known(self, files: Iterable[Path]) -> dict[str, str] | None:
         """The hashes of all `files` by path, or None when one of them is new, changed or missing."""
@@ -72,8 +72,8 @@ def hash_files(files: Iterable[Path]) -> dict[str, tuple[list[int], str]]:
     Returns
     -------
     dict
-        By path: [size, modification time in ns] as they were before reading, and the SHA-256. Missing files are left out:
-        reading the case tells what is missing.
+        By path: [size, modification time in ns] as they were before reading, and the SHA-256. Missing files are left
+        out: reading the case tells what is missing.
     """
     found = {}
     for file in files:

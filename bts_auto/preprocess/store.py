@@ -1,7 +1,7 @@
 """Prepared cases on disk: a folder for each case with compressed arrays and JSON, written whole or not at all.
 
-``CASE/image.b2nd`` (c, z, y, x) and ``CASE/mask.b2nd`` (z, y, x) are blosc2 arrays, ``CASE/foreground.npy`` holds voxels
-of each label, ``CASE/properties.json`` everything else. Nothing is pickled.
+``CASE/image.b2nd`` (c, z, y, x) and ``CASE/mask.b2nd`` (z, y, x) are blosc2 arrays, ``CASE/foreground.npy`` holds
+voxels of each label, ``CASE/properties.json`` everything else. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ class StoredCase:
         inner = [(max(low, 0), min(high, n)) for (low, high), n in zip(box, self.shape[1:], strict=True)]
         if all(low < high for low, high in inner):
             source = tuple(slice(low, high) for low, high in inner)
-            target = tuple(
-                slice(low - start, high - start) for (low, high), (start, _) in zip(inner, box, strict=True)
-            )
+            target = tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(inner, box, strict=True))
             image[(slice(None), *target)] = self.image[(slice(None), *source)]
             mask[target] = self.mask[source]
         return image, mask
@@ -136,7 +134,8 @@ class CaseStore:
         """The names of its cases, sorted."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if not path.name.startswith(_HIDDEN) and path.is_dir())
+        visible = (path for path in self.folder.iterdir() if not path.name.startswith(_HIDDEN))
+        return sorted(path.name for path in visible if path.is_dir())
 
     def open(self, case: str) -> StoredCase:
         """One of its cases."""
@@ -170,7 +169,7 @@ class CaseStore:
         patch_size : sequence of int, optional
             Chunks fit it.
         dtype : str
-            "float16" (float32 where that loses too much, see :func:`bts_auto.preprocess.layout.image_type`) or "float32".
+            "float16" (float32 where that loses too much, see `layout.image_type`) or "float32".
         record : mapping, optional
             JSON values kept with the case, such as hashes of what it was made from.
         """
@@ -186,9 +185,7 @@ class CaseStore:
 
         self._put(case, fill, _properties(case, prepared, table, record))
 
-    def share(
-        self, case: str, other: CaseStore, prepared: Prepared, record: Mapping[str, Any] | None = None
-    ) -> None:
+    def share(self, case: str, other: CaseStore, prepared: Prepared, record: Mapping[str, Any] | None = None) -> None:
         """Store a case whose arrays `other` holds already: its files are linked (copied where the disk cannot link)."""
         source = other.folder / case
         table = other.open(case).properties["foreground"]
@@ -221,9 +218,7 @@ class CaseStore:
                     os.fsync(file.fileno())
 
 
-def _properties(
-    case: str, prepared: Prepared, table: list[dict], record: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _properties(case: str, prepared: Prepared, table: list[dict], record: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "version": STORE_VERSION,
         "case": case,
@@ -260,4 +255,3 @@ def _open(path: Path) -> Any:
         return blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapped)
     except Exception as error:  # blosc2 raises bare RuntimeErrors
         raise DataError(f"cannot be read ({error})", where=path, mend="run bts_preprocess") from None
-
