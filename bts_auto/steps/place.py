@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "plan.json"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
-BEST_FILE = "best.json"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bts_auto.errors import PlanError
 from bts_auto.files import read_json
@@ -44,7 +45,7 @@ def plan_files(
     found = Fingerprint.load(fingerprint)
     chosen = name or _dataset_name(dataset, document)
     made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
-    data = {"plan": made.model_dump(mode="json") if output is None else str(output)}
+    data: dict[str, Any] = {"plan": made.model_dump(mode="json") if output is None else str(output)}
     lines = list(plan_lines(made))
     if explain:
         data["reasons"] = explain_plan(made, found)

@@ -11,6 +11,8 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
+    from bts_auto.ensemble.best import Best
+    from bts_auto.ensemble.predictor import JointPredictor
     from bts_auto.model.fold import TrainedFold
     from bts_auto.predict.predictor import CasePredictor
 
@@ -101,13 +103,12 @@ def _from_results(
     how: dict[str, Any],
     observer: Observer,
 ) -> Any:
-    from bts_auto.ensemble.best import load_best
+    from bts_auto.ensemble.best import Best
     from bts_auto.model.fold import find_folds
 
     if configuration is None and recipe is None and folds is None:
-        best = load_best(results)
+        best = Best.load(results)
         if best is not None:
-            observer.note(f"model: {best.describe()}")
             return joint_predictor(results, best, how, observer)
     found_recipe, found = _trained(results, recipe, configuration)
     members = find_folds(results, found_recipe, found, _fold_names(folds))
@@ -128,9 +129,19 @@ def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any
     return CasePredictor(members, previous=previous, observer=observer, **how)
 
 
-def joint_predictor(results: Path, best: Any, how: dict[str, Any], observer: Observer) -> Any:
+def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Observer) -> JointPredictor:
     """A predictor of what `choose` remembered."""
-    raise NotImplementedError
+    from bts_auto.ensemble.predictor import JointPredictor
+    from bts_auto.model.fold import find_folds
+
+    predictors = []
+    for one in best.members:
+        folds = find_folds(results, one.recipe, one.configuration, one.folds)
+        predictors.append(case_predictor(results, folds, how, observer))
+    names = " + ".join(f"{one.recipe} {one.configuration} ({len(one.folds)} folds)" for one in best.members)
+    rules = ", ".join(rule.name for rule in best.postprocessing)
+    observer.note(f"model: {names}, as bts_ensemble chose" + (f"; then {rules}" if rules else ""))
+    return JointPredictor(best, predictors)
 
 
 def _fold_names(folds: Sequence[str | int] | None) -> list[Any] | None:

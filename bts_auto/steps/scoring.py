@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json
-from bts_auto.steps.place import BEST_FILE, Outcome, locate, merged
+from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.data.labels import Labels
+    from bts_auto.ensemble.best import Best
     from bts_auto.evaluate.scores import Scores
 
 SCORES_FILE = "scores.json"
@@ -87,8 +89,9 @@ def combine(
         raise DataError("one folder is no ensemble", where=inputs[0], mend="give two or more after -i")
     known = dataset_labels(dataset, workspace, None, observer)
     result = combine_folders(inputs, output, known, observer=observer)
-    line = f"{result.done} cases combined by {result.how}: {output}"
-    return Outcome(result.done, merged(list(result.failures)), {"how": result.how, "output": str(output)}, (line,))
+    line = f"{len(result.cases)} cases combined by {result.combiner} ({result.reason}): {output}"
+    data = {"combiner": result.combiner, "reason": result.reason, "output": str(output), "cases": result.cases}
+    return Outcome(len(result.cases), merged(result.failures), data, (line,))
 
 
 def choose(
@@ -102,9 +105,27 @@ def choose(
     from bts_auto.ensemble.choose import choose as choose_best
 
     place = locate(dataset, workspace, observer)
-    choice = choose_best(place.results, place.dataset(), place.preprocessed, search=search, observer=observer)
-    path = place.results / BEST_FILE
-    return Outcome(1, (), {"best": read_json(path), "path": str(path)}, (*choice.lines(), f"remembered: {path}"))
+    choice = choose_best(
+        place.results, place.dataset(), place.preprocessed, search=True if search else None, observer=observer
+    )
+    lines = (*_choice_lines(choice.best), f"remembered for bts_predict: {choice.path}")
+    return Outcome(1, (), {"best": choice.best.model_dump(mode="json"), "path": str(choice.path)}, lines)
+
+
+def _choice_lines(best: Best) -> list[str]:
+    """What was tried and what was chosen, in words."""
+    lines = [f"mean Dice on {len(best.cases)} cross-validated cases:"]
+    for one in best.candidates:
+        score = "no score" if one.mean_dice is None else f"{one.mean_dice:.4f}"
+        lines.append(f"  {score}  {' + '.join(one.members)}" + (f" by {one.combiner}" if len(one.members) > 1 else ""))
+    lines.append("chosen: " + " + ".join(member.name for member in best.members))
+    if best.postprocessing:
+        lines.append("then: " + ", ".join(rule.name for rule in best.postprocessing))
+    if best.nested_score is not None and best.optimism is not None:
+        lines.append(
+            f"expected on new cases: {best.nested_score:.4f} (the choice itself flatters by {best.optimism:.4f})"
+        )
+    return lines
 
 
 def recipes(name: str | None = None) -> Outcome:
@@ -115,7 +136,5 @@ def recipes(name: str | None = None) -> Outcome:
         found = list_recipes()
         lines = tuple(f"{one.name:24} {one.about}" for one in found)
         return Outcome(len(found), (), {"recipes": [one.model_dump(mode="json") for one in found]}, lines)
-    import json
-
     one = load_recipe(name)
     return Outcome(1, (), one.model_dump(mode="json"), (json.dumps(one.model_dump(mode="json"), indent=2),))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def recipe_plan(place: Place, recipe: str | Path | None, settings: Sequence[str], configuration: str) -> Plan:
     """The dataset's plan with a recipe and single settings laid over it."""
-    from bts_auto.plan.recipes import apply_recipe, apply_settings, load_recipe
+    from bts_auto.plan.recipes import apply_recipe, load_recipe
+    from bts_auto.plan.settings import apply_settings
 
     made = place.plan()
     if recipe is not None:
