@@ -6,6 +6,11 @@ import sys
 
 import torch
 
+from bts_auto import machine
+
+# One thread prepares about 8 samples of 64^3 a second; more threads than this only take memory.
+_MOST_WORKERS = 12
+
 
 def memory_mb(device: torch.device) -> int:
     """Peak memory so far in MB, of the GPU that is trained on, else of this process; 0 where nothing tells."""
@@ -28,3 +33,8 @@ def choose_device(wanted: str) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def loader_workers(device: torch.device) -> int:
+    """How many threads prepare batches: all cores but one beside a GPU, one beside a network on the same CPU."""
+    return 1 if device.type == "cpu" else max(1, min(_MOST_WORKERS, machine.cores() - 1))

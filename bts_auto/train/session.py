@@ -20,7 +20,7 @@ from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
 from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loop import Limits, Loop, Parts
-from bts_auto.train.machine import choose_device
+from bts_auto.train.machine import choose_device, loader_workers
 from bts_auto.train.objectives.base import At, Objective
 from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
 from bts_auto.train.pretrained import pretrained_state, take_weights
@@ -161,15 +161,18 @@ class _Session:
 
     def _open(self, cases: tuple[str, ...], seed: int, augment: bool, first: int) -> Iterable[Any]:
         job = self._job
+        workers = loader_workers(self._device) if job.workers is None else job.workers
         return BatchLoader(
             job.store,
             cases,
             self._configuration,
             job.labels,
             seed,
-            workers=job.workers,
+            workers=workers,
             augment=augment,
             start_step=first,
+            pin_memory=self._device.type == "cuda",
+            observer=self._observer,
         )
 
     def _open_held_out(self, stream: str, first: int) -> Iterable[Any]:

@@ -36,7 +36,7 @@ class Segmentation:
         configuration = plan.configuration(configuration_name)
         training = configuration.training
         self._network = build_network(plan, configuration_name).to(device)
-        self._network.deep_supervision = training.deep_supervision
+        self._network.deep_supervision = training.deep_supervision  # type: ignore[assignment]
         self._terms = [
             (
                 term.weight,

@@ -1,0 +1,95 @@
+"""The objective of supervised segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bts_auto.train.objectives.base import LABELLED, At
+from bts_auto.train.objectives.segmentation import Segmentation
+from bts_auto.train.options import SegmentationOptions
+from bts_auto.train.pseudo_dice import PseudoDice, running_mean
+from tests.train.tiny import NAME, batch, tiny_plan
+
+REGIONS = {"background": 0, "whole": (1, 2), "core": 2}
+
+
+def make(plan) -> Segmentation:
+    return Segmentation(SegmentationOptions(), plan=plan, configuration_name=NAME, labels=plan.label_set())
+
+
+def region_plan(**training):
+    return tiny_plan(REGIONS, **training).model_copy(update={"regions_class_order": (1, 2)})
+
+
+@pytest.mark.parametrize("plan", [tiny_plan(), region_plan()])
+def test_a_step_has_one_phase_whose_terms_sum_to_its_loss(plan) -> None:
+    (phase,) = make(plan).phases({LABELLED: batch(0)}, At(0, 0.0))
+    assert set(phase.terms) == {"dice", "cross_entropy"}
+    assert sum(phase.terms.values()) == pytest.approx(phase.loss.item())
+    assert not any(term.requires_grad for term in phase.terms.values())
+
+
+def test_two_terms_of_one_name_are_told_apart() -> None:
+    plan = tiny_plan(loss=[{"name": "dice"}, {"name": "dice", "weight": 0.5}])
+    (phase,) = make(plan).phases({LABELLED: batch(0)}, At(0, 0.0))
+    assert set(phase.terms) == {"dice", "dice_2"}
+
+
+def test_ignored_voxels_earn_no_loss() -> None:
+    plan = tiny_plan({"background": 0, "a": 1, "b": 2, "ignore": 3})
+    objective, one = make(plan), batch(0)
+    hidden = one.mask.clone()
+    hidden[..., :4] = 3
+    other = hidden.clone()
+    losses = []
+    for mask in (hidden, other):
+        (phase,) = objective.phases({LABELLED: replace(one, mask=mask)}, At(0, 0.0))
+        losses.append(phase.loss.item())
+    (whole,) = objective.phases({LABELLED: one}, At(0, 0.0))
+    assert losses[0] == losses[1] != whole.loss.item()
+
+
+@pytest.mark.parametrize("plan", [tiny_plan(), region_plan()])
+def test_counts_are_those_of_the_decoded_masks(plan) -> None:
+    objective, one, labels = make(plan), batch(0), plan.label_set()
+    with torch.no_grad():
+        _, confusion = objective.measure({LABELLED: one})
+        scores = objective.modules["network"](one.image)["logits"][0]
+        scores = scores.sigmoid() if labels.has_regions else scores.softmax(1)
+    truth = one.mask[:, 0].numpy()
+    for index, name in enumerate(objective.measured):
+        reference = np.isin(truth, labels.values[name])
+        if labels.has_regions:
+            predicted = scores[:, index].numpy() > 0.5
+        else:
+            predicted = scores.argmax(1).numpy() == labels.outputs.index(name)
+        assert confusion.tp[index] == (predicted & reference).sum()
+        assert confusion.fp[index] == (predicted & ~reference).sum()
+        assert confusion.fn[index] == (~predicted & reference).sum()
+
+
+def test_without_deep_supervision_one_resolution_is_computed() -> None:
+    network = make(tiny_plan(deep_supervision=False)).modules["network"]
+    assert len(network(batch(0).image)["logits"]) == 1
+
+
+def test_pseudo_dice_pools_voxels_over_batches() -> None:
+    objective, dice = make(tiny_plan()), PseudoDice(("edema", "core"))
+    total = np.zeros((3, 2))
+    for index in range(3):
+        with torch.no_grad():
+            _, confusion = objective.measure({LABELLED: batch(index)})
+        dice.add(confusion)
+        total += (confusion.tp, confusion.fp, confusion.fn)
+    tp, fp, fn = total
+    assert list(dice.result().values()) == pytest.approx(list(2 * tp / (2 * tp + fp + fn)))
+
+
+def test_what_is_nowhere_counts_for_nothing() -> None:
+    assert np.isnan(PseudoDice(("a",)).result()["a"])
+    assert running_mean(None, {"a": float("nan")}) is None
+    assert running_mean(0.5, {"a": float("nan"), "b": 1.0}) == pytest.approx(0.55)
