@@ -44,7 +44,7 @@ def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
     digest = hashlib.sha256(record.encode("utf-8"))
     for name in sorted(tensors):
         digest.update(name.encode("utf-8"))
-        digest.update(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,0 +1,185 @@
+"""Training a fold from a preprocessed store to scored masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bts_auto.data.raw import RawDataset
+from bts_auto.data.splits import Split
+from bts_auto.errors import DataError, ModelError, PlanError
+from bts_auto.evaluate.scores import Scores
+from bts_auto.events import Observer
+from bts_auto.model.fold import TrainedFold
+from bts_auto.plan.schema import Plan
+from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
+from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.journal import JOURNAL, read_journal
+from bts_auto.train.trainer import TrainingResult, train_fold
+from bts_auto.train.validate import validate_fold
+from tests.make_data import TUMOUR
+from tests.train.tiny import NAME, tiny_plan
+
+CASES = tuple(f"case_{index:03d}" for index in range(4))
+SPLIT = Split(CASES[:3], CASES[3:])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preprocessed dataset."""
+
+    raw: RawDataset
+    plan: Plan
+    store: CaseStore
+
+    def train(self, folder: Path, fold: int | str = 0, **options: Any) -> TrainingResult:
+        """Train with this dataset's plan; options go over the defaults."""
+        options = {"split": SPLIT, "raw": self.raw, "device": "cpu", "workers": 0} | options
+        plan = options.pop("plan", self.plan)
+        return train_fold(plan, NAME, fold, store=self.store, folder=folder, labels=plan.label_set(), **options)
+
+
+@pytest.fixture(scope="module")
+def prepared(shared_raw_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    raw = RawDataset.open(shared_raw_dataset)
+    plan = tiny_plan(dict(TUMOUR), epochs=2, iterations=2)
+    folder = tmp_path_factory.mktemp("preprocessed")
+    assert not preprocess_dataset(raw, plan, [NAME], folder, workers=1)
+    return Prepared(raw, plan, CaseStore(store_folder(folder, plan, NAME)))
+
+
+@pytest.fixture(scope="module")
+def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished fold; read only."""
+    folder = tmp_path_factory.mktemp("results") / "fold_0"
+    prepared.train(folder)
+    return folder
+
+
+class Heard(Observer):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def test_a_fold_has_its_files(trained: Path) -> None:
+    fold = TrainedFold(trained)
+    assert (fold.configuration_name, fold.fold, fold.epoch) == (NAME, 0, 2)
+    assert fold.dataset["labels"] == TUMOUR
+    assert len(read_journal(trained / JOURNAL, "epoch")) == 2
+    assert (trained / "progress.png").stat().st_size > 0
+    assert (trained / "validation" / "case_003.nii.gz").exists()
+    assert set(Scores.load(trained / "validation" / "scores.json").cases) == {"case_003"}
+    assert not list(trained.glob("training_state*"))
+    assert not list(trained.glob(".writing-*"))
+
+
+def test_a_finished_fold_is_left_alone(prepared: Prepared, trained: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    result = prepared.train(trained)
+    assert result.already_finished
+    assert result.steps == 4
+    assert result.scores is not None
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+def test_other_settings_than_the_run_s_are_refused_by_name(prepared: Prepared, trained: Path) -> None:
+    with pytest.raises(PlanError, match=r"training\.epochs: 2, now 5.*training\.seed: 0, now 7.*--restart"):
+        prepared.train(trained, epochs=5, seed=7)
+
+
+def test_restart_trains_anew(prepared: Prepared, tmp_path: Path) -> None:
+    prepared.train(tmp_path, epochs=1, raw=None)
+    result = prepared.train(tmp_path, epochs=2, raw=None, restart=True)
+    assert (result.already_finished, result.steps) == (False, 4)
+    assert len(read_journal(tmp_path / JOURNAL, "epoch")) == 2
+
+
+def test_a_fold_without_scores_is_validated_only(prepared: Prepared, tmp_path: Path) -> None:
+    prepared.train(tmp_path, raw=None)
+    weights = (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns
+    result = prepared.train(tmp_path)
+    assert result.scores is not None
+    assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == weights
+
+
+def test_all_cases_train_and_nothing_is_held_out(prepared: Prepared, tmp_path: Path) -> None:
+    result = prepared.train(tmp_path, "all", split=None)
+    assert result.scores is None
+    assert TrainedFold(tmp_path).fold == "all"
+
+
+def test_workers_change_no_number(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
+    prepared.train(tmp_path, workers=2, raw=None)
+    losses = [[record["loss"] for record in read_journal(folder / JOURNAL, "epoch")] for folder in (trained, tmp_path)]
+    assert losses[0] == losses[1]
+
+
+def test_pretrained_weights_that_fit_are_taken(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
+    other = tiny_plan({"background": 0, "tumour": (1, 2, 3), "core": (1, 3)}, epochs=1, iterations=1)
+    other = other.model_copy(update={"regions_class_order": (2, 1)})
+    observer = Heard()
+    prepared.train(tmp_path, plan=other, pretrained=trained, raw=None, observer=observer)
+    warning = next(line for line in observer.warnings if line.startswith("not taken"))
+    assert "heads" in warning
+    assert "encoder" not in warning
+
+
+def test_pretrained_weights_that_are_missing_are_named(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such package"):
+        prepared.train(tmp_path / "fold", pretrained=tmp_path / "nothing.zip")
+    assert not (tmp_path / "fold").exists()
+
+
+def test_a_failing_case_does_not_stop_the_others(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
+    references = prepared.raw.training_cases()
+    references.pop("case_002")
+    prepared.train(tmp_path, raw=None)
+    scores = validate_fold(TrainedFold(tmp_path), CASES[2:], store=prepared.store, references=references, device="cpu")
+    assert set(scores.cases) == {"case_003"}
+    assert [failure.case for failure in scores.failures] == ["case_002"]
+
+
+def test_masks_of_other_weights_are_not_taken_for_these(prepared: Prepared, tmp_path: Path) -> None:
+    prepared.train(tmp_path, epochs=1)
+    stale = (tmp_path / "validation" / "case_003.nii.gz").stat().st_mtime_ns
+    prepared.train(tmp_path, epochs=2, raw=None, restart=True)
+    assert not (tmp_path / "validation").exists()
+    validate_fold(
+        TrainedFold(tmp_path), CASES[3:], store=prepared.store, references=prepared.raw.training_cases(), device="cpu"
+    )
+    assert (tmp_path / "validation" / "case_003.nii.gz").stat().st_mtime_ns != stale
+
+
+def test_cases_that_were_not_preprocessed_are_left_out_aloud(prepared: Prepared, tmp_path: Path) -> None:
+    observer = Heard()
+    prepared.train(tmp_path, split=Split((*CASES[:3], "lost"), ()), observer=observer)
+    assert any("lost" in line for line in observer.warnings)
+
+
+def test_nothing_to_train_on_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no preprocessed case"):
+        prepared.train(tmp_path, split=Split(("lost",), ()))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"epochs": 0}, "training.epochs"), ({"budget": 0.0}, "no time"), ({"split": None}, "split")],
+)
+def test_settings_that_make_no_sense_are_refused(
+    prepared: Prepared, tmp_path: Path, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        prepared.train(tmp_path / "fold", **option)
+    assert not (tmp_path / "fold").exists()
