@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +143,7 @@ def _save(folder: Path, tally: CaseTally, settings: str, stamps: Any) -> None:
 def _load(folder: Path, files: CaseFiles, settings: str) -> CaseTally | None:
     """A kept tally, unless files or settings changed since; None too where what was kept is damaged."""
     path = folder / f"{files.case}.json"
-    with contextlib.suppress(BtsError, OSError, KeyError, TypeError, ValueError, json.JSONDecodeError):
+    with contextlib.suppress(BtsError, OSError, EOFError, KeyError, TypeError, ValueError):
         kept = read_json(path)
         if kept["settings"] != settings:
             return None

@@ -1,7 +1,7 @@
 """What ITK leaves undone with NIfTI files: noticing damaged ones, and reading those whose axes are not orthogonal.
 
-ITK fills the missing end of a truncated or damaged file with zeros and says nothing, so size and checksum are compared
-here. A matrix that is not orthonormal makes ITK refuse a file; such a file is decoded here.
+ITK fills the missing end of a truncated or damaged file with zeros and NaN with 0, and says nothing; so size, checksum
+and values are compared here. A matrix that is not orthonormal makes ITK refuse a file; such a file is decoded here.
 
 References
 ----------
@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -44,6 +45,12 @@ class Header:
     sform_at: int
 
     @property
+    def is_scaled(self) -> bool:
+        """Whether voxels are to be multiplied and shifted; a slope of 0 means that they are not."""
+        usable = np.isfinite([self.slope, self.intercept]).all() and self.slope != 0
+        return bool(usable and (self.slope, self.intercept) != (1.0, 0.0))
+
+    @property
     def data_bytes(self) -> int:
         """Length of the voxels in the file."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.bytes_per_voxel
@@ -54,10 +61,8 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def _opened(path: Path):
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else path.open("rb")
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if _is_compressed(path) else path.open("rb")
 
 
 def read_header(path: Path) -> Header:
@@ -102,15 +107,22 @@ def _version_2(raw: bytes, order: str) -> Header:
     return Header(order, shape, code, bits // 8, offset, slope, intercept, sform_code, sform, 400)
 
 
-def check_complete(path: Path, pixels: np.ndarray | None = None) -> None:
-    """Make sure that a file holds all of its voxels, undamaged.
+def checked(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """What ITK read, once it is sure that this is what the file holds.
+
+    Where ITK's array is the very bytes of the file, gzip's checksum is computed from it, which saves a second
+    decompression. Else the file is decoded here too; NaN and infinity, which ITK's NIfTI reader turns into 0, are put
+    back.
 
     Parameters
     ----------
     path : Path
-    pixels : ndarray, optional
-        What ITK read. Where these are the very bytes of the file, gzip's checksum is computed from them, which saves
-        a second decompression.
+    pixels : ndarray, shape (c, z, y, x)
+
+    Returns
+    -------
+    ndarray
+        `pixels`, or what it should have been.
 
     Raises
     ------
@@ -118,43 +130,66 @@ def check_complete(path: Path, pixels: np.ndarray | None = None) -> None:
         When voxels are missing or the checksum differs.
     """
     header = read_header(path)
-    expected = header.offset + header.data_bytes
+    if _is_compressed(path) and _same_bytes(header, pixels) and _checksum_fits(path, header, pixels):
+        return pixels
+    own = decode(path, header)
+    if own.dtype.kind == "f" and own.size == pixels.size and not np.isfinite(own).all():
+        return own.reshape(pixels.shape)
+    return pixels
+
+
+def _is_compressed(path: Path) -> bool:
     with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-        if not compressed:
-            if path.stat().st_size < expected:
-                raise _truncated(path, expected)
-            return
-        file.seek(-_GZIP_TRAILER, 2)
-        checksum, length = struct.unpack("<2I", file.read(_GZIP_TRAILER))
-    if length == expected % 2**32 and pixels is not None and _same_bytes(header, pixels):
-        with gzip.open(path) as opened:
-            start = zlib.crc32(opened.read(header.offset))
-        if zlib.crc32(np.ascontiguousarray(pixels).data, start) == checksum:
-            return
-    _decompress(path, expected)
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _same_bytes(header: Header, pixels: np.ndarray) -> bool:
     """Whether ITK's array is the file's own bytes: same type, little endian, not rescaled."""
-    unscaled = header.slope in (0.0, 1.0) and header.intercept == 0.0
     own = np.dtype(header.order + _TYPES.get(header.type_code, "V1"))
-    return unscaled and pixels.dtype == own and pixels.nbytes == header.data_bytes
+    return not header.is_scaled and pixels.dtype == own and pixels.nbytes == header.data_bytes
 
 
-def _decompress(path: Path, expected: int) -> None:
-    """Decompress to the end, which lets gzip check lengths and checksums, also in files of several members."""
-    length = 0
+def _checksum_fits(path: Path, header: Header, pixels: np.ndarray) -> bool:
+    with path.open("rb") as file:
+        file.seek(-_GZIP_TRAILER, 2)
+        checksum, length = struct.unpack("<2I", file.read(_GZIP_TRAILER))
+    if length != (header.offset + header.data_bytes) % 2**32:
+        return False
+    with gzip.open(path) as opened:
+        start = zlib.crc32(opened.read(header.offset))
+    return zlib.crc32(np.ascontiguousarray(pixels).data, start) == checksum
+
+
+def decode(path: Path, header: Header) -> np.ndarray:
+    """Decode a file without ITK, to its end, which lets gzip check lengths and checksums.
+
+    Returns
+    -------
+    ndarray, shape (..., z, y, x)
+        Rescaled as the header says; in the file's own type where it says nothing. Types of several numbers per voxel
+        come as bytes.
+
+    Raises
+    ------
+    DataError
+        When voxels are missing or damaged.
+    """
+    expected = header.offset + header.data_bytes
     try:
-        with gzip.open(path) as file:
-            while block := file.read(1 << 20):
-                length += len(block)
+        with _opened(path) as file:
+            raw = file.read()
     except EOFError:
         raise _truncated(path, expected) from None
     except (OSError, zlib.error) as error:
-        raise DataError(f"is damaged ({error})", where=path, mend="copy or download it again") from None
-    if length < expected:
+        raise DataError(f"is damaged ({error})", where=path, mend="copy it again") from None
+    if len(raw) < expected:
         raise _truncated(path, expected)
+    if header.type_code not in _TYPES:
+        return np.frombuffer(raw, np.uint8, header.data_bytes, header.offset)
+    kind = np.dtype(header.order + _TYPES[header.type_code])
+    array = np.frombuffer(raw, kind, header.data_bytes // kind.itemsize, header.offset).reshape(header.shape[::-1])
+    array = array.astype(kind.newbyteorder("="), copy=False)
+    return array * header.slope + header.intercept if header.is_scaled else array
 
 
 def _truncated(path: Path, expected: int) -> DataError:
@@ -162,7 +197,7 @@ def _truncated(path: Path, expected: int) -> DataError:
 
 
 def read_skewed(path: Path) -> tuple[np.ndarray, Geometry] | None:
-    """Decode a 3D file whose sform is not orthonormal; None where that is not the reason why ITK refuses it.
+    """Decode a 3D file that ITK refuses because its sform is not orthonormal; None where it has no sform.
 
     The direction is the orthonormal matrix nearest to the header's (polar decomposition), the spacing the length of
     the header's columns; the header's own matrix travels as `Geometry.affine`.
@@ -186,13 +221,7 @@ def read_skewed(path: Path) -> tuple[np.ndarray, Geometry] | None:
     lps = np.diag([-1.0, -1.0, 1.0]) @ header.sform
     spacing = np.linalg.norm(lps[:, :3], axis=0)
     left, _, right = np.linalg.svd(lps[:, :3] / spacing)
-    check_complete(path)
-    with _opened(path) as file:
-        file.seek(header.offset)
-        raw = file.read(header.data_bytes)
-    array = np.frombuffer(raw, dtype=np.dtype(header.order + _TYPES[header.type_code])).reshape(shape[::-1])
-    if header.slope not in (0.0, 1.0) or header.intercept:
-        array = array * (header.slope or 1.0) + header.intercept
+    array = decode(path, header).reshape(shape[::-1])
     geometry = Geometry(
         size=(shape[2], shape[1], shape[0]),
         spacing=(float(spacing[2]), float(spacing[1]), float(spacing[0])),

@@ -22,7 +22,7 @@ from bts_auto.files import hash_file, hash_json
 NAME = re.compile(r"Dataset(\d{3})_(.+)")
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
 # Formats whose files may hold all channels of a case (colours).
-_MANY_CHANNELS = (".png", ".bmp", ".tif", ".tiff")
+_MANY_CHANNELS = (".png", ".tif", ".tiff")
 _KNOWN = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", *_MANY_CHANNELS)
 
 

@@ -17,9 +17,9 @@ from bts_auto.data.volume import Geometry, Volume
 from bts_auto.errors import DataError
 from bts_auto.files import atomic_path, read_json
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".gipl.gz", ".png", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".gipl.gz", ".png", ".tif", ".tiff")
 # Photograph formats: no place in the patient, colours in one file.
-NATURAL = (".png", ".bmp", ".tif", ".tiff")
+NATURAL = (".png", ".tif", ".tiff")
 # nnU-Net's rule for the axis that a 2D image lacks: so thick that no rule of the planner resamples or pools along it.
 _FAKE_THICKNESS = 999.0
 
@@ -62,13 +62,13 @@ def read_image(path: Path | str) -> tuple[np.ndarray, Geometry]:
     try:
         image = _itk_read(path)
     except RuntimeError as error:
-        skewed = nifti.read_skewed(path) if suffix in nifti.SUFFIXES and "orthonormal" in str(error) else None
+        skewed = nifti.read_skewed(path) if suffix in nifti.SUFFIXES else None
         if skewed is None:
             raise DataError(f"cannot be read ({_last_line(error)})", where=path) from None
         return skewed[0][None], skewed[1]
     array, geometry = _channels_first(image, path)
     if suffix in nifti.SUFFIXES:
-        nifti.check_complete(path, array)
+        array = nifti.checked(path, array)
     if suffix in NATURAL:
         geometry = _natural_geometry(geometry, path)
     return array, geometry
@@ -166,7 +166,7 @@ def write_map(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
     DataError
         When the format of the suffix cannot hold them.
     """
-    if suffix_of(path) in (".png", ".bmp"):
+    if suffix_of(path) == ".png":
         raise DataError("this format holds no floats", where=path, mend="use .nii.gz, .nrrd, .mha or .tif")
     write_image(path, array.astype(np.float32, copy=False), geometry)
 
@@ -184,7 +184,7 @@ def write_image(path: Path | str, array: np.ndarray, geometry: Geometry) -> None
     if array.shape != tuple(geometry.size):
         raise ValueError(f"array of shape {array.shape} for a grid of size {geometry.size}")
     natural = suffix in NATURAL
-    if suffix in (".png", ".bmp") and geometry.size[0] != 1:
+    if suffix == ".png" and geometry.size[0] != 1:
         raise DataError("this format holds one slice only", where=path, mend="use .nii.gz, .nrrd or .mha")
     planar = geometry.planar or (natural and geometry.size[0] == 1)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array[0] if planar else array))

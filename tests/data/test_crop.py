@@ -13,7 +13,9 @@ from scipy import ndimage
 
 from bts_auto.data.crop import bounding_box, nonzero_mask
 
-ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_side=7), elements=st.sampled_from([0, 0, 1]))
+ARRAYS = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_side=7), elements=st.sampled_from([0, 0, 1])
+)
 
 
 @settings(max_examples=80, deadline=None)
