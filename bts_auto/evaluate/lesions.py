@@ -77,7 +77,7 @@ class Lesions:
         return len(self.dice) + self.false_positives
 
 
-def find_lesions(pair: Pair, task: str, *, with_distance: bool = True) -> Lesions:
+def find_lesions(pair: Pair, task: str) -> Lesions:
     """Match and score the lesions of `pair` by the rules of a task (GLI, SSA, PED, MEN, MET).
 
     Raises
@@ -88,25 +88,32 @@ def find_lesions(pair: Pair, task: str, *, with_distance: bool = True) -> Lesion
     rule = LESION_RULES.get(task.upper())
     if rule is None:
         raise PlanError(f"no lesion-wise rules are called '{task}'", mend=f"known are {', '.join(LESION_RULES)}")
-    predicted, _ = label_components(_solid(pair.prediction))
-    n_predicted = int(predicted.max(initial=0))
+    predicted, sizes = label_components(_solid(pair.prediction))
+    n_predicted = len(sizes) - 1
     lesions = _joined(_solid(pair.reference), rule.dilation)
-    spacing = pair.spacing if pair.reference.ndim == 3 else (1.0, *pair.spacing)
+    boxes = ndimage.find_objects(predicted) if n_predicted else []
     matches: set[int] = set()
     dice, distance, matched = [], [], 0
-    for number, found in enumerate(ndimage.find_objects(lesions), start=1):
+    for number, found in enumerate(ndimage.find_objects(lesions) if lesions.any() else [], start=1):
         near = _grown(found, rule.dilation, lesions.shape)
-        lesion = lesions[near] == number
-        touching = np.unique(predicted[near][_dilated(lesion, rule.dilation)])
+        touching = np.unique(predicted[near][_dilated(lesions[near] == number, rule.dilation)])
         touching = touching[touching != 0]
         matches.update(touching.tolist())
-        if np.count_nonzero(lesion) * pair.voxel_mm3 <= rule.least_mm3:
+        if np.count_nonzero(lesions[found] == number) * pair.voxel_mm3 <= rule.least_mm3:
             continue
         matched += bool(touching.size)
-        one = Pair(np.isin(predicted, touching), lesions == number, spacing, planar=pair.reference.ndim == 2)
+        box = _around([found, *(boxes[component - 1] for component in touching)])
+        chosen = np.zeros(n_predicted + 1, bool)
+        chosen[touching] = True
+        one = Pair(chosen[predicted[box]], lesions[box] == number, pair.spacing3, planar=pair.planar)
         dice.append(2 * one.true_positives / (one.n_prediction + one.n_reference))
-        distance.append(hd95.compute(one, EMPTY_RULES["brats2023"]) if with_distance else math.nan)
+        distance.append(hd95.compute(one, EMPTY_RULES["brats2023"]))
     return Lesions(tuple(dice), tuple(distance), matched, n_predicted - len(matches))
+
+
+def _around(boxes: list[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """The smallest box around several."""
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
 
 
 def _solid(mask: np.ndarray) -> np.ndarray:
@@ -132,10 +139,7 @@ def _grown(box: tuple[slice, ...], margin: int, shape: tuple[int, ...]) -> tuple
 
 def _kept(pair: Pair, task: str) -> Lesions:
     """The lesions of `pair` with their distances, worked out once for all the scores that need them."""
-    cache = pair.__dict__.setdefault("_lesions", {})
-    if task not in cache:
-        cache[task] = find_lesions(pair, task)
-    return cache[task]
+    return pair.once(("lesions", task), lambda: find_lesions(pair, task))
 
 
 @metric(parameter="GLI")

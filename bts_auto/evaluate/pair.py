@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bts_auto.evaluate.surface import Surface, border_voxels, distances, surface_elements
+
+T = TypeVar("T")
 
 
 class Pair:
@@ -37,21 +41,27 @@ class Pair:
     ) -> None:
         if prediction.shape != reference.shape:
             raise ValueError(f"masks of shapes {prediction.shape} and {reference.shape}")
-        if len(spacing) != prediction.ndim:
-            raise ValueError(f"{len(spacing)} spacings for masks of {prediction.ndim} dimensions")
+        if not len(spacing) == prediction.ndim == 3:
+            raise ValueError(f"{len(spacing)} spacings and {prediction.ndim} dimensions where three are needed")
         self.voxels = prediction.size if voxels is None else voxels
         self.voxel_mm3 = float(np.prod(spacing))
         mine: np.ndarray = np.asarray(prediction, bool)
         theirs: np.ndarray = np.asarray(reference, bool)
         box = union_box(mine, theirs)
         self.prediction, self.reference = mine[box], theirs[box]
-        self.spacing = tuple(float(s) for s in spacing)
-        if planar is None:
-            planar = prediction.ndim == 3 and prediction.shape[0] == 1
-        if planar:
+        self.spacing3 = self.spacing = tuple(float(s) for s in spacing)
+        self.planar = prediction.ndim == 3 and prediction.shape[0] == 1 if planar is None else planar
+        self._kept: dict[Any, Any] = {}
+        if self.planar:
             plane = self.prediction.shape[1:]
             self.prediction, self.reference = self.prediction.reshape(plane), self.reference.reshape(plane)
             self.spacing = self.spacing[1:]
+
+    def once(self, key: Any, work: Callable[[], T]) -> T:
+        """What `work` returns, worked out the first time that `key` is asked for; several scores share it."""
+        if key not in self._kept:
+            self._kept[key] = work()
+        return self._kept[key]
 
     @functools.cached_property
     def true_positives(self) -> int:
