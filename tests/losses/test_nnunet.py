@@ -1,7 +1,8 @@
 """The default loss against nnU-Net 2.8.1's, whose values and gradients were written down once.
 
-Softmax: DC_and_CE_loss, regions: DC_and_BCE_loss, both with MemoryEfficientSoftDiceLoss; inputs as made by the functions
-below. Where regions meet an ignore label, its Dice alone: its binary cross entropy is not a mean there.
+Softmax: DC_and_CE_loss, regions: DC_and_BCE_loss, both with MemoryEfficientSoftDiceLoss; inputs as made by the
+functions below. Where regions meet an ignore label, its Dice alone: its binary cross entropy is not a mean there. It
+rounds its sums to single precision.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def test_value_and_gradient(kind: str, batch_dice: bool) -> None:
     value = sum(loss(name, batch_dice)(z, target(kind)) for name in TERMS.get(kind, ("dice", "cross_entropy")))
     value.backward()
     found = (value.item(), z.grad.square().sum().sqrt().item(), z.grad[1, 2, 1, 2, 3].item())
-    assert found == pytest.approx(NNUNET[kind, batch_dice], abs=2e-7)
+    assert found == pytest.approx(NNUNET[kind, batch_dice], abs=1e-6)
 
 
 def test_top_k_is_nnunets() -> None:
