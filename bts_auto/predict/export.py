@@ -148,6 +148,11 @@ def export_scores(
         yield name, steps.undo(full, fill=float(name == BACKGROUND and not labels.has_regions))
 
 
+def to_scan(array: np.ndarray, steps: SpatialSteps, resampling: Resampling) -> np.ndarray:
+    """Bring floats (z, y, x) in the network's grid to the scan's, as one channel of scores; 0 outside the crop."""
+    return steps.undo(_resampled(array, _Grid.of(steps, resampling)))
+
+
 def _log_sum(scores: np.ndarray, grid: _Grid) -> np.ndarray:
     """log(sum(exp)) over the channels, resampled one after the other, shape (z, y, x)."""
     total = np.full(grid.shape, -np.inf, np.float32)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +17,16 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.volume import Geometry, Volume
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
+from bts_auto.model.build import previous_stage_labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.postprocess.context import Context, apply_rules
 from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device
-from bts_auto.predict.export import export_labels
+from bts_auto.predict.entropy import export_entropy
+from bts_auto.predict.export import export_labels, export_scores
 from bts_auto.predict.tiles import Tile
 from bts_auto.predict.window import count_tiles, predict_array
 from bts_auto.preprocess.prepare import Prepared, prepare
+from bts_auto.preprocess.spatial import SpatialSteps
 
 
 class Fold(Protocol):
@@ -53,8 +58,8 @@ class Prediction:
         What the integers mean.
     scores : ndarray of float32, shape (k, z, y, x), or None
         Probabilities (logits where `logits`) in the network's grid, if they were asked for.
-    prepared : Prepared or None
-        The case in the network's grid with the steps back, if scores were asked for.
+    steps : SpatialSteps or None
+        The way from the scan's grid to the network's, if scores were asked for.
     timings : dict
         Seconds by stage: prepare, network, export.
     """
@@ -64,8 +69,22 @@ class Prediction:
     labels: Labels
     logits: bool = False
     scores: np.ndarray | None = None
-    prepared: Prepared | None = None
+    steps: SpatialSteps | None = None
     timings: dict[str, float] = field(default_factory=dict)
+
+    def kept(self) -> tuple[np.ndarray, SpatialSteps]:
+        """The scores and the steps."""
+        if self.scores is None or self.steps is None:
+            raise ValueError("the prediction did not keep its scores")
+        return self.scores, self.steps
+
+    def volumes(self) -> dict[str, float]:
+        """Volume of each label and region in ml; empty for an image without thickness."""
+        if self.geometry.planar:
+            return {}
+        voxel = math.prod(self.geometry.spacing) / 1000
+        counts = np.bincount(self.mask.ravel(), minlength=max(self.labels.known_values) + 1)
+        return {name: float(sum(counts[v] for v in values)) * voxel for name, values in self.labels.scoring().items()}
 
 
 class CasePredictor:
@@ -115,6 +134,7 @@ class CasePredictor:
         self.labels = self.plan.label_set()
         self.device = choose_device(device)
         self.step_size, self.tile = step_size, tile
+        self.hashes = tuple(str(getattr(fold, "content_hash", "")) for fold in folds)
         planned = self.configuration.inference.mirror_axes
         self.mirror_axes = (planned if tta else ()) if isinstance(tta, bool) else tuple(tta)
         self.observer = observer
@@ -133,6 +153,19 @@ class CasePredictor:
         """Whether scores are logits."""
         return self.configuration.inference.averaging == "logits"
 
+    def describe(self) -> dict[str, Any]:
+        """What decides about the masks, as JSON: hashes of weights and plan, and how tiles are visited."""
+        tile = self.tile if isinstance(self.tile, str | int | None) else list(self.tile)
+        return {
+            "model": list(self.hashes),
+            "plan": self.plan.content_hash(),
+            "configuration": self.configuration_name,
+            "tile": self.configuration.inference.model_dump(mode="json")["tile"] if tile is None else tile,
+            "step_size": self.configuration.inference.step_size if self.step_size is None else self.step_size,
+            "mirror_axes": list(self.mirror_axes),
+            "previous": None if self._previous is None else self._previous.describe(),
+        }
+
     def predict(self, volume: Volume, *, keep_scores: bool = False) -> Prediction:
         """Segment a scan.
 
@@ -149,19 +182,32 @@ class CasePredictor:
             When the scan does not fit the plan.
         """
         timings: dict[str, float] = {}
-        with _timed(timings, "prepare"):
+        with timed(timings, "prepare"):
             prepared = self.prepare(volume)
-        with _timed(timings, "network"):
+        with timed(timings, "network"):
             scores = self.predict_prepared(self.network_input(volume, prepared))
-        with _timed(timings, "export"):
-            mask = self.export(scores, prepared)
+        return self.finish(volume, scores, prepared.steps, timings=timings, keep_scores=keep_scores)
+
+    def finish(
+        self,
+        volume: Volume,
+        scores: np.ndarray,
+        steps: SpatialSteps,
+        *,
+        timings: dict[str, float] | None = None,
+        keep_scores: bool = False,
+    ) -> Prediction:
+        """From the answer to a prepared image to the prediction: export and post-processing."""
+        timings = {} if timings is None else timings
+        with timed(timings, "export"):
+            mask = self.postprocess(self.export(scores, steps), volume)
         return Prediction(
             mask,
             volume.geometry,
             self.labels,
             logits=self.averages_logits,
             scores=scores if keep_scores else None,
-            prepared=prepared if keep_scores else None,
+            steps=steps if keep_scores else None,
             timings=timings,
         )
 
@@ -176,7 +222,7 @@ class CasePredictor:
         mask = self._previous.predict(volume).mask
         guided = prepare(volume, self.plan, self.configuration, mask)
         assert guided.mask is not None
-        values = [value for value in self.labels.known_values if value != 0]
+        values = previous_stage_labels(self.plan, self.configuration)
         return np.concatenate([prepared.image, np.stack([guided.mask == value for value in values])], dtype=np.float32)
 
     def predict_prepared(self, image: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -205,11 +251,30 @@ class CasePredictor:
             )
         return scores.cpu().numpy()
 
-    def export(self, scores: np.ndarray, prepared: Prepared) -> np.ndarray:
-        """The label map (z, y, x) in the scan's grid."""
-        return export_labels(
-            scores, prepared.steps, self.labels, self.configuration.resampling, logits=self.averages_logits
-        )
+    def export(self, scores: np.ndarray, steps: SpatialSteps) -> np.ndarray:
+        """The label map (z, y, x) in the scan's grid of the answer to a prepared image."""
+        return export_labels(scores, steps, self.labels, self.configuration.resampling, logits=self.averages_logits)
+
+    def postprocess(self, mask: np.ndarray, volume: Volume) -> np.ndarray:
+        """Apply the rules of the configuration to a label map in the scan's grid."""
+        rules = self.configuration.postprocessing
+        if not rules:
+            return mask
+        brain = (volume.array != 0).any(axis=0)
+        return apply_rules(mask, rules, Context(self.labels, volume.geometry.spacing, brain=brain))
+
+    def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and probability (z, y, x) in the scan's grid of each label or region, one at a time.
+
+        `prediction` must have kept its scores.
+        """
+        scores, steps = prediction.kept()
+        return export_scores(scores, steps, self.labels, self.configuration.resampling, logits=prediction.logits)
+
+    def uncertainty(self, prediction: Prediction) -> np.ndarray:
+        """Entropy of the averaged answer in the scan's grid, 0 (sure) to 1; `prediction` must have kept its scores."""
+        scores, steps = prediction.kept()
+        return export_entropy(scores, steps, self.labels, self.configuration.resampling, logits=prediction.logits)
 
 
 def _common(folds: Sequence[Fold]) -> Fold:
@@ -230,7 +295,8 @@ def _prepares(fold: Fold) -> tuple[object, ...]:
 
 
 @contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `timings`."""
     start = time.perf_counter()
     yield
     timings[stage] = time.perf_counter() - start

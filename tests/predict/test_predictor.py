@@ -70,7 +70,7 @@ def test_transposed_plans():
 
 def test_scores_are_kept_on_request():
     prediction = predictor().predict(make_volume(), keep_scores=True)
-    assert prediction.scores.shape == (3, *prediction.prepared.steps.shape)
+    assert prediction.scores.shape == (3, *prediction.steps.shape)
     assert predictor().predict(make_volume()).scores is None
 
 
@@ -108,7 +108,7 @@ def test_other_channels_are_refused():
     volume = make_volume()
     plan = make_plan(make_configuration(), channel_names=("T1",))
     one = CasePredictor([MemoryFold(plan)], device="cpu", engine="torch", precision="fp32")
-    with pytest.raises(DataError, match="2 channels"):
+    with pytest.raises(DataError, match="T1c"):
         one.predict(volume)
 
 
