@@ -53,10 +53,10 @@ def measure_case(files: CaseFiles, channels: tuple[str, ...], labels: Labels, na
         When the case is unfit.
     """
     case = read_case(files, channels, labels, nan_to_zero=nan_to_zero)
-    array, mask, geometry = case.volume.array, case.mask, case.volume.geometry
-    filled = array[0] != 0
-    for channel in array[1:]:
-        filled |= channel != 0
+    mask, geometry = case.mask, case.geometry
+    filled = case.images[0] != 0
+    for image in case.images[1:]:
+        filled |= image != 0
     turn = Reorientation.between(geometry.direction)
     turned = turn.geometry(geometry)
     box = bounding_box(turn.apply(filled))
@@ -69,7 +69,7 @@ def measure_case(files: CaseFiles, channels: tuple[str, ...], labels: Labels, na
         crop_box=tuple((part.start, part.stop) for part in box),
         label_voxels=case.label_voxels,
         content_hash=files.content_hash(),
-        channels=tuple(Tally.of(channel.ravel()[foreground]) for channel in array),
+        channels=tuple(Tally.of(image.ravel()[foreground].astype(np.float32)) for image in case.images),
     )
 
 
@@ -126,6 +126,8 @@ def _measure_and_keep(
         return CaseFailure(files.case, str(error))
     except MemoryError:
         return CaseFailure(files.case, "does not fit into memory")
+    except Exception as error:  # whatever it is, the other cases go on
+        return CaseFailure(files.case, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _save(folder: Path, tally: CaseTally, settings: str, stamps: Any) -> None:

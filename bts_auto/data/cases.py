@@ -9,8 +9,8 @@ import numpy as np
 from bts_auto.data import checks
 from bts_auto.data.labels import Labels
 from bts_auto.data.raw import CaseFiles
-from bts_auto.data.readers import read_mask, read_volume
-from bts_auto.data.volume import Volume
+from bts_auto.data.readers import read_channels, read_mask
+from bts_auto.data.volume import Geometry
 from bts_auto.errors import DataError
 
 
@@ -20,14 +20,17 @@ class Case:
 
     Attributes
     ----------
-    volume : Volume
+    images : list of ndarray, each of shape (z, y, x)
+        The channels, in their files' own number types.
+    geometry : Geometry
     mask : ndarray of int, shape (z, y, x), or None
-        On the grid of the volume.
+        On the same grid.
     label_voxels : dict of int to int
         Voxels of each value in the mask, background included; empty without a mask.
     """
 
-    volume: Volume
+    images: list[np.ndarray]
+    geometry: Geometry
     mask: np.ndarray | None
     label_voxels: dict[int, int]
 
@@ -48,10 +51,10 @@ def read_case(
         raise DataError(f"missing channel file {', '.join(missing)}", where=files.images[0].parent)
     if files.mask is not None and not files.mask.is_file():
         raise DataError(f"missing label file {files.mask.name}", where=files.mask.parent)
-    volume = read_volume(files.images, channels, nan_to_zero=nan_to_zero)
+    images, geometry = read_channels(files.images, channels, nan_to_zero=nan_to_zero)
     if files.mask is None:
-        return Case(volume, None, {})
-    mask, geometry = read_mask(files.mask)
-    checks.same_grid(geometry, files.mask, volume.geometry, files.images[0])
+        return Case(images, geometry, None, {})
+    mask, of_mask = read_mask(files.mask)
+    checks.same_grid(of_mask, files.mask, geometry, files.images[0])
     voxels = checks.known_labels(mask, labels, files.mask) if labels is not None else {}
-    return Case(volume, mask, voxels)
+    return Case(images, geometry, mask, voxels)

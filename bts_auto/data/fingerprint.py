@@ -112,7 +112,8 @@ def compute_fingerprint(
         Count NaN and infinite voxels as 0 instead of refusing their case.
     cache : Path, optional
         The fingerprint's file. What was measured of each case is kept in the folder of the same name without suffix; a
-        case whose files did not change is not read again.
+        case whose files did not change is not read again. None: nothing is kept, and distinct voxel values stay in
+        memory until all cases are read.
     observer : Observer
 
     Returns

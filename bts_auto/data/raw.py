@@ -158,6 +158,8 @@ class RawDataset:
             raise DataError("'dataset' must map each case to its images and label", where=where)
         found = {}
         for case, entry in sorted(mapping.items()):
+            if not case or case.startswith(".") or case != Path(case).name:
+                raise DataError(f"'{case}' under 'dataset' is no name for a case", where=where, mend="use no slashes")
             try:
                 images, label = entry["images"], entry["label"]
             except (TypeError, KeyError):

@@ -74,6 +74,34 @@ def read_image(path: Path | str) -> tuple[np.ndarray, Geometry]:
     return array, geometry
 
 
+def read_channels(
+    paths: Sequence[Path], channels: tuple[str, ...], *, nan_to_zero: bool = False
+) -> tuple[list[np.ndarray], Geometry]:
+    """Read one case's channels, each in its file's own number type, with the checks of :func:`read_volume`.
+
+    Returns
+    -------
+    images : list of ndarray, each of shape (z, y, x)
+    geometry : Geometry
+    """
+    images: list[np.ndarray] = []
+    geometry: Geometry | None = None
+    for path in map(Path, paths):
+        array, own = read_image(path)
+        geometry = geometry or own
+        checks.same_grid(own, path, geometry, Path(paths[0]))
+        array = checks.finite(array, path, nan_to_zero=nan_to_zero)
+        if not array.any():
+            raise DataError("every voxel is 0", where=path, mend="replace the file or remove the case")
+        images.extend(array)
+    if geometry is None or len(images) != len(channels):
+        raise DataError(
+            f"{len(images)} channels where dataset.json names {len(channels)} ({', '.join(channels)})",
+            where=paths[0] if paths else None,
+        )
+    return images, geometry
+
+
 def read_volume(paths: Sequence[Path], channels: tuple[str, ...], *, nan_to_zero: bool = False) -> Volume:
     """Read one case.
 
@@ -91,26 +119,11 @@ def read_volume(paths: Sequence[Path], channels: tuple[str, ...], *, nan_to_zero
     DataError
         When a file is missing, damaged, all zero or holds NaN, or when the files do not lie on one grid.
     """
-    parts: list[np.ndarray] = []
-    geometry: Geometry | None = None
-    for path in paths:
-        array, own = read_image(Path(path))
-        if geometry is None:
-            geometry = own
-        checks.same_grid(own, Path(path), geometry, Path(paths[0]))
-        array = checks.finite(array, Path(path), nan_to_zero=nan_to_zero)
-        if not array.any():
-            raise DataError("every voxel is 0", where=path, mend="replace the file or remove the case")
-        parts.append(array)
-    n_found = sum(len(part) for part in parts)
-    if geometry is None or n_found != len(channels):
-        raise DataError(
-            f"{n_found} channels where dataset.json names {len(channels)} ({', '.join(channels)})",
-            where=paths[0] if paths else None,
-        )
-    stacked = np.empty((n_found, *geometry.size), dtype=np.float32)
-    np.concatenate(parts, axis=0, out=stacked, casting="unsafe")
-    return Volume(stacked, geometry, tuple(channels))
+    images, geometry = read_channels(paths, channels, nan_to_zero=nan_to_zero)
+    array = np.empty((len(images), *geometry.size), dtype=np.float32)
+    for number, image in enumerate(images):
+        array[number] = image
+    return Volume(array, geometry, tuple(channels))
 
 
 def read_mask(path: Path | str) -> tuple[np.ndarray, Geometry]:

@@ -68,6 +68,20 @@ def test_path_mapping_with_variables_and_relative_paths(raw_dataset: Path, monke
     assert all(path.is_file() for path in files.files)
 
 
+@pytest.mark.parametrize(
+    ("mapping", "line"),
+    [
+        ({}, "must map each case"),
+        ({"a": {"images": ["x.nii.gz"]}}, "needs 'images' and 'label'"),
+        ({"../a": {"images": ["x.nii.gz"], "label": "y.nii.gz"}}, "is no name for a case"),
+    ],
+)
+def test_wrong_path_mapping(raw_dataset: Path, mapping: dict, line: str) -> None:
+    edit(raw_dataset, dataset=mapping)
+    with pytest.raises(DataError, match=line):
+        RawDataset.open(raw_dataset).training_cases()
+
+
 def test_test_and_unlabelled_cases(raw_dataset: Path) -> None:
     shutil.copytree(raw_dataset / "imagesTr", raw_dataset / "imagesTs")
     shutil.copytree(raw_dataset / "imagesTr", raw_dataset / "imagesUn")
