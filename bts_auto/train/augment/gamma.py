@@ -44,7 +44,8 @@ class Gamma:
         extent = -extent if self.options.invert else extent
         if self.options.retain_stats:
             mean, std = _mean_and_std(values)
-        torch.addcmul(-start / extent, values, 1 / extent, out=values).clamp_(min=0).pow_(gamma)
+        # Subtract first: the power law magnifies rounding errors near 0.
+        values.sub_(start).div_(extent).pow_(gamma)
         if self.options.retain_stats:
             mean_now, std_now = _mean_and_std(values)
             scale = std / (std_now * extent.abs()).clamp_(min=_SMALLEST) * extent
