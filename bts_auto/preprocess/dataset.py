@@ -95,7 +95,6 @@ def preprocess_dataset(
     folder = Path(folder)
     cases = raw.training_cases()
     targets = _targets(raw, plan, configurations, folder, dtype)
-    failures = {case: CaseFailure(case, "the name is no plain file name") for case in cases if not _plain(case)}
     for target in targets:
         target.store.remove_leftovers()
         for case in set(target.store.cases()) - set(cases):
@@ -104,12 +103,13 @@ def preprocess_dataset(
     hashes.keep_only(file for files in cases.values() for file in files.files)
     jobs = [
         Job(files, raw.channels, raw.labels, plan, targets, nan_to_zero, dtype)
-        for case, files in cases.items()
-        if case not in failures and _needs_work(files, targets, hashes.known(files.files), nan_to_zero)
+        for files in cases.values()
+        if _needs_work(files, targets, hashes.known(files.files), nan_to_zero)
     ]
+    failures: dict[str, CaseFailure] = {}
     try:
         if jobs:
-            failures |= _run(jobs, hashes, workers, executor, observer)
+            failures = _run(jobs, hashes, workers, executor, observer)
         else:
             observer.note(f"preprocessed: {len(cases)} cases are up to date")
     finally:
@@ -142,10 +142,6 @@ def _settings(raw: RawDataset, plan: Plan, configuration: SegmentationConfigurat
             if scheme in DATASET_DEPENDENT
         },
     }
-
-
-def _plain(case: str) -> bool:
-    return bool(case) and not case.startswith(".") and Path(case).name == case and "\\" not in case
 
 
 def _needs_work(

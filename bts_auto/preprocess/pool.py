@@ -71,9 +71,19 @@ def run_each(
         finally:
             if executor is None:
                 pool.shutdown(wait=True, cancel_futures=True)
-    for job in unfinished:
+    yield from _one_at_a_time(function, unfinished)
+
+
+def _one_at_a_time(function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[tuple[J, R | BaseException]]:
+    """Run jobs in a process beside this one, with a new process after each that dies."""
+    left = list(jobs)
+    while left:
         with local_pool(1, processes=True) as alone:
-            yield from _pooled(alone, function, [job])
+            broken = False
+            while left and not broken:
+                ((job, result),) = _pooled(alone, function, [left.pop(0)])
+                broken = isinstance(result, BrokenExecutor)
+                yield job, result
 
 
 def _outcome(function: Callable[[J], R], job: J) -> R | BaseException:
