@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,23 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.orientation import orientation_code
 from bts_auto.data.volume import Geometry
 from bts_auto.errors import DataError
+
+
+def distinct(paths: Sequence[Path]) -> None:
+    """Refuse files of one case that differ in their format only: either could be the one that is meant.
+
+    Raises
+    ------
+    DataError
+        With both names.
+    """
+    first: dict[str, Path] = {}
+    for path in map(Path, paths):
+        other = first.setdefault(str(path).removesuffix(".gz").rsplit(".", 1)[0], path)
+        if other != path:
+            raise DataError(
+                f"duplicate case: both {other.name} and {path.name}", where=path.parent, mend="keep one of them"
+            )
 
 
 def finite(array: np.ndarray, path: Path, *, nan_to_zero: bool = False) -> np.ndarray:

@@ -100,12 +100,13 @@ class RawDataset:
     def training_cases(self) -> dict[str, CaseFiles]:
         """The labelled training cases by name, sorted.
 
-        A case with a missing file is among them with the path where that file should be, so that reading names it.
+        A case with a missing file is among them with the path where that file should be, and one with superfluous files
+        with all of them, so that reading names what is wrong.
 
         Raises
         ------
         DataError
-            When there is no case at all, or one name stands for two.
+            When there is no case at all.
         """
         if "dataset" in self.document:
             return self._mapped_cases()
@@ -138,6 +139,7 @@ class RawDataset:
 
     def _numbered(self, images: str, masks: str | None, required_mask: bool = False) -> dict[str, CaseFiles]:
         grouped, _ = _group(self.folder / images, self.file_ending)
+        twins = _twins(self.folder / images, self.file_ending)
         found = {}
         for case, numbered in sorted(grouped.items()):
             paths = self._expected(self.folder / images, case)
@@ -147,7 +149,7 @@ class RawDataset:
             mask = self.folder / masks / f"{case}{self.file_ending}" if masks else None
             if mask is not None and not required_mask and not mask.is_file():
                 mask = None
-            found[case] = CaseFiles(case, (*paths, *extra), mask)
+            found[case] = CaseFiles(case, (*paths, *extra, *twins.get(case, ())), mask)
         return found
 
     def _mapped_cases(self) -> dict[str, CaseFiles]:
@@ -184,7 +186,7 @@ def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[d
     cases : dict of str to CaseFiles
         Complete ones, sorted.
     failures : list of CaseFailure
-        Cases with a missing or a superfluous channel.
+        Cases with a missing or superfluous channel, or with one name in two formats.
 
     Raises
     ------
@@ -197,6 +199,7 @@ def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[d
     grouped, plain = _group(folder, file_ending)
     found: dict[str, CaseFiles] = {}
     failures = []
+    twins = _twins(folder, file_ending)
     for case, path in plain.items():
         if n_channels == 1 and case not in grouped:
             grouped[case] = {0: path}
@@ -207,7 +210,10 @@ def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[d
         n_expected = 1 if _one_for_all(numbered, n_channels, file_ending) else n_channels
         missing = [number for number in range(n_expected) if number not in numbered]
         extra = [number for number in numbered if number >= n_expected]
-        if missing:
+        if case in twins:
+            reason = f"duplicate case: {twins[case][0].name} stands beside the same name with {file_ending}"
+            failures.append(CaseFailure(case, f"{folder}: {reason}"))
+        elif missing:
             names = ", ".join(f"{case}_{number:04d}{file_ending}" for number in missing)
             failures.append(CaseFailure(case, f"{folder}: missing channel file {names}"))
         elif extra:
@@ -233,21 +239,20 @@ def _visible(folder: Path) -> Iterable[Path]:
 
 
 def _by_name(folder: Path, file_ending: str) -> dict[str, Path]:
-    """Files by their name without the ending.
+    """Files by their name without the ending."""
+    return {path.name[: -len(file_ending)]: path for path in _visible(folder) if path.name.endswith(file_ending)}
 
-    Raises
-    ------
-    DataError
-        When a file has the same name with another image ending, so that it is not clear which one is meant.
-    """
-    found = {path.name[: -len(file_ending)]: path for path in _visible(folder) if path.name.endswith(file_ending)}
+
+def _twins(folder: Path, file_ending: str) -> dict[str, list[Path]]:
+    """For each case the files that bear the name of one of its own but another image ending."""
+    own = _by_name(folder, file_ending)
+    found: dict[str, list[Path]] = {}
     for path in _visible(folder):
         ending = next((known for known in _KNOWN if path.name.lower().endswith(known)), None)
         name = path.name[: -len(ending)] if ending else ""
-        if name in found and found[name] != path:
-            raise DataError(
-                f"duplicate case: both {found[name].name} and {path.name}", where=folder, mend="keep one of them"
-            )
+        if name in own and own[name] != path:
+            match = _NUMBERED.fullmatch(name)
+            found.setdefault(match[1] if match else name, []).append(path)
     return found
 
 

@@ -84,6 +84,7 @@ def read_channels(
     images : list of ndarray, each of shape (z, y, x)
     geometry : Geometry
     """
+    checks.distinct(paths)
     images: list[np.ndarray] = []
     geometry: Geometry | None = None
     for path in map(Path, paths):

@@ -224,6 +224,10 @@ BAD = {
         lambda f: shutil.copy(f / IMAGE, f / "imagesTr/case_001_0002.nii.gz"),
         "3 channels where dataset.json names 2",
     ),
+    "two formats": (
+        lambda f: (f / "imagesTr/case_001_0001.nii").write_bytes(b"x"),
+        "duplicate case: both case_001_0001.nii.gz and case_001_0001.nii",
+    ),
     "unknown label": (_rewrite(MASK, _unknown_label), r"label value 7 \(12 voxels\) not in dataset.json"),
     "shape": (_rewrite(MASK, lambda a: a[1:]), r"size \(19, 24, 22\) against \(20, 24, 22\)"),
     "spacing": (_rewrite(MASK, lambda a: a, spacing=(1, 1, 2)), "spacing"),

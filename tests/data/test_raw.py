@@ -129,10 +129,11 @@ def test_case_declared_twice(raw_dataset: Path) -> None:
         RawDataset.open(raw_dataset)
 
 
-def test_case_in_two_formats_is_a_duplicate(raw_dataset: Path) -> None:
-    (raw_dataset / "imagesTr" / "case_000_0000.nii").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"duplicate case: both case_000_0000.nii.gz and case_000_0000.nii"):
-        RawDataset.open(raw_dataset).training_cases()
+def test_case_in_two_formats_is_to_be_predicted(tmp_path: Path) -> None:
+    found, failures = find_cases(touch(tmp_path / "in", "a_0000.nii", "a_0000.nii.gz", "b_0000.nii.gz"), 1, ".nii.gz")
+    assert list(found) == ["b"]
+    assert failures[0].case == "a"
+    assert "duplicate case: a_0000.nii " in failures[0].reason
 
 
 def test_no_case_at_all(raw_dataset: Path) -> None:
