@@ -48,7 +48,15 @@ setup(
         "jinja2>=3.1",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3", "pytest-timeout>=2", "hypothesis>=6", "surface-distance>=0.1", "psutil>=5.9"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "pytest-timeout>=2",
+            "hypothesis>=6",
+            "surface-distance>=0.1",
+            "psutil>=5.9",
+            "jsonschema>=4.18",
+        ],
         "dev": ["ruff", "mypy", "pre-commit"],
         "openvino": ["openvino>=2025.0"],
     },

@@ -9,8 +9,10 @@ import numpy as np
 
 from bts_auto.data.fingerprint import Fingerprint
 from bts_auto.plan.batch import fitting_batch
+from bts_auto.plan.compute_model import plan_compute
 from bts_auto.plan.lowres import MIN_COVERAGE
 from bts_auto.plan.memory import feature_map_voxels
+from bts_auto.plan.memory_model import plan_memory
 from bts_auto.plan.normalisation import MASK_BELOW_SHARE
 from bts_auto.plan.patch import initial_patch
 from bts_auto.plan.presets import MIN_BATCH, PRESETS, REFERENCE_BATCH
@@ -79,10 +81,23 @@ def _configuration(plan: Plan, name: str) -> Iterator[str]:
             f"the same as {configuration.inherits_from}, with the masks of {configuration.previous_stage} as further "
             "input channels."
         )
-        return
-    yield _patch(plan, configuration)
-    yield _network(configuration)
-    yield _batch(plan, configuration)
+    else:
+        yield _patch(plan, configuration)
+        yield _network(configuration)
+        yield _batch(plan, configuration)
+    if configuration.n_stages > 1:
+        yield _cost(plan, name)
+
+
+def _cost(plan: Plan, name: str) -> str:
+    memory, compute = plan_memory(plan, name), plan_compute(plan, name)
+    training = plan.configuration(name).training
+    steps = training.epochs * training.iterations
+    return (
+        f"a training step takes about {memory.peak / 2**30:.1f} GB ({memory.activations / 2**30:.1f} GB kept for the "
+        f"backward pass, {memory.parameters / 4e6:.1f} million parameters) and {compute.step / 1e12:.2g} TFLOP; the "
+        f"planned {steps} steps take {steps * compute.step / 1e15:.3g} PFLOP."
+    )
 
 
 def _patch(plan: Plan, configuration: SegmentationConfiguration) -> str:

@@ -41,3 +41,11 @@ def test_numbers_are_the_plans():
     line = next(line for line in explain(made, measured) if line.startswith("3d_fullres: patch"))
     assert " x ".join(map(str, full.patch_size)) in line
     assert "1 GB" in line
+
+
+def test_what_a_step_costs_is_said():
+    assert "million parameters" in _reasons((140, 160, 145))
+
+
+def test_networks_of_one_stage_are_explained_without_a_cost():
+    assert "million parameters" not in _reasons((6, 6, 6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from bts_auto.errors import PlanError
@@ -85,7 +86,6 @@ def test_unknown_configuration_names_the_known():
 
 
 def test_schema_describes_a_plan(tmp_path: Path):
-    jsonschema = pytest.importorskip("jsonschema")
     plan((500, 512, 512)).save(tmp_path / "plan.json")
     document, schema = read_json(tmp_path / "plan.json"), plan_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
