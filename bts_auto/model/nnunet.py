@@ -186,6 +186,8 @@ def _import_fold(
         raise ModelError(f"two models of {content.configuration}, fold {fold}", where=model.parent, mend=mend)
     try:
         weights = as_precision(weights_from_nnunet(content.weights), torch.float32)
+        if any(name.endswith(".running_mean") for name in weights):  # its trainer replaced the plan's normalisation
+            plan.configurations[content.configuration]["network"]["options"]["norm"] = "batch"
         network_with_weights(plan, content.configuration, weights)
     except ModelError as error:
         raise ModelError(f"{error.what} (trained by {content.trainer})", where=path) from None
@@ -237,6 +239,7 @@ def _write_checkpoint(fold: TrainedFold, path: Path, plans: Mapping[str, Any], d
         "network_weights": weights_to_nnunet(
             _heads_by_label(fold.state(), fold.labels),
             residual=configuration.network.name == "residual_unet",
+            dropout=configuration.network_options().dropout > 0,
             strides=configuration.strides,
         ),
         "optimizer_state": None,

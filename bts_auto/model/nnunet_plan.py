@@ -124,9 +124,10 @@ def _resolved(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _labels_by_channel(declared: Mapping[str, Any]) -> dict[str, Any]:
     """The labels in the order of the network's channels: regions as declared, plain labels by value."""
-    if any(isinstance(value, list) and len(value) > 1 for value in declared.values()):
+    values = {name: value if isinstance(value, list | tuple) else [value] for name, value in declared.items()}
+    if any(len(value) > 1 for value in values.values()):
         return dict(declared)
-    return dict(sorted(declared.items(), key=lambda item: item[1][0] if isinstance(item[1], list) else item[1]))
+    return {name: declared[name] for name in sorted(values, key=lambda name: values[name][0])}
 
 
 def _configuration(given: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _from_nnunet(name: str) -> str:
 
 
 def weights_to_nnunet(
-    state: Mapping[str, Tensor], *, residual: bool, strides: tuple[tuple[int, ...], ...]
+    state: Mapping[str, Tensor], *, residual: bool, dropout: bool, strides: tuple[tuple[int, ...], ...]
 ) -> dict[str, Tensor]:
     """The weights under all names that nnU-Net's network has for them.
 
@@ -64,14 +64,15 @@ def weights_to_nnunet(
     ----------
     state : mapping of str to Tensor
     residual : bool
-        Whether the encoder is residual.
+        Whether the encoder is residual; it then begins with a stem.
+    dropout : bool
+        Whether the blocks have a dropout layer, which moves the layers behind it.
     strides : tuple
         Of the stages; a strided shortcut has its projection behind a pooling layer.
     """
-    has_stem = residual
     renamed = {}
     for name, tensor in state.items():
-        for alias in _aliases(_to_nnunet(name, has_stem, strides)):
+        for alias in _aliases(_to_nnunet(name, residual, strides), dropout):
             renamed[alias] = tensor
     return renamed
 
@@ -97,10 +98,11 @@ def _to_nnunet(name: str, residual: bool, strides: tuple[tuple[int, ...], ...]) 
     raise ModelError(f"the weights have an entry '{name}', which nnU-Net's U-Nets have not")
 
 
-def _aliases(name: str) -> list[str]:
+def _aliases(name: str, dropout: bool) -> list[str]:
     names = [name]
     if ".conv." in name:
         names.append(name.replace(".conv.", ".all_modules.0."))
     elif ".norm." in name:
-        names.append(name.replace(".norm.", ".all_modules.1."))
+        behind_dropout = dropout and ".conv2." not in name and ".skip." not in name
+        names.append(name.replace(".norm.", f".all_modules.{1 + behind_dropout}."))
     return names + [f"decoder.{alias}" for alias in names if alias.startswith("encoder.")]
