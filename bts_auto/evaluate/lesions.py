@@ -88,7 +88,7 @@ def find_lesions(pair: Pair, task: str) -> Lesions:
     rule = LESION_RULES.get(task.upper())
     if rule is None:
         raise PlanError(f"no lesion-wise rules are called '{task}'", mend=f"known are {', '.join(LESION_RULES)}")
-    predicted, sizes = label_components(_solid(pair.prediction))
+    predicted, sizes = _predicted(pair)
     n_predicted = len(sizes) - 1
     lesions = _joined(_solid(pair.reference), rule.dilation)
     boxes = ndimage.find_objects(predicted) if n_predicted else []
@@ -114,6 +114,11 @@ def find_lesions(pair: Pair, task: str) -> Lesions:
 def _around(boxes: list[tuple[slice, ...]]) -> tuple[slice, ...]:
     """The smallest box around several."""
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+
+
+def _predicted(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """The 26-connected components of the prediction and their sizes."""
+    return pair.once("predicted components", lambda: label_components(_solid(pair.prediction)))
 
 
 def _solid(mask: np.ndarray) -> np.ndarray:
@@ -192,7 +197,7 @@ def panoptic_quality(pair: Pair, empty: EmptyRule) -> float:
     """
     if pair.both_empty:
         return empty.overlap(both=True)
-    predicted, sizes = label_components(_solid(pair.prediction))
+    predicted, sizes = _predicted(pair)
     reference, reference_sizes = label_components(_solid(pair.reference))
     shared = (predicted != 0) & (reference != 0)
     couples, counts = np.unique(

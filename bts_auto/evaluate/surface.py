@@ -12,14 +12,22 @@ In both, the outside of the volume counts as background.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-# Above this many points in both surfaces together, a distance transform of the whole box is faster than a search tree.
-_MANY_POINTS = 3_000_000
+from bts_auto import machine
+
+# Cost of a distance transform per voxel, and of searching the tree per point: fixed, and per voxel of distance. Measured
+# in microseconds; only their ratios matter.
+_TRANSFORM_COST = 0.04
+_SEARCH_COST = (0.8, 0.2)
+_SAMPLE = 200
+_LEAF = 32
+_THREADS = 4
+_WORTH_THREADS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,13 @@ def surface_elements(mask: np.ndarray, spacing: tuple[float, ...]) -> Surface:
 
     Point i lies half a voxel before voxel i along every axis, so the points of two masks of one grid can be compared.
     """
-    padded = np.pad(mask, 1).view(np.uint8)
-    size = tuple(n + 1 for n in mask.shape)
-    codes = np.zeros(size, np.uint8)
-    corners = tuple(itertools.product((0, 1), repeat=mask.ndim))
-    for bit, corner in enumerate(corners):
-        codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))] << np.uint8(bit)
-    points = _positions((codes != 0) & (codes != (1 << len(corners)) - 1))
+    codes = np.pad(mask, 1).view(np.uint8)
+    # Axis by axis, the last one first: two neighbours' patterns side by side make the pattern of twice as many corners.
+    for axis in reversed(range(mask.ndim)):
+        before = codes[(slice(None),) * axis + (slice(0, -1),)]
+        behind = codes[(slice(None),) * axis + (slice(1, None),)]
+        codes = before | behind << np.uint8(1 << (mask.ndim - 1 - axis))
+    points = _positions((codes != 0) & (codes != (1 << (1 << mask.ndim)) - 1))
     area = _element_areas(tuple(spacing))
     return Surface(points, area[codes[tuple(points.T)]])
 
@@ -70,30 +78,53 @@ def _positions(mask: np.ndarray) -> np.ndarray:
 
 
 def distances(start: Surface, target: Surface, spacing: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm from each point of `start` to the nearest point of `target`; float64, shape (n,)."""
-    if len(start.points) + len(target.points) > _MANY_POINTS:
-        return _distances_by_transform(start, target, spacing)
+    """Distance in mm from each point of `start` to the nearest point of `target`; float64, shape (n,).
+
+    Both ways of finding it are exact; the one that is expected to be faster is taken.
+    """
     from scipy.spatial import cKDTree
 
-    # Plain splitting at the middle: building and searching such a tree is faster for points of a regular grid.
-    tree = cKDTree(target.points * np.asarray(spacing), balanced_tree=False, compact_nodes=False)
-    return tree.query(start.points * np.asarray(spacing))[0]
+    scale = np.asarray(spacing)
+    # Splitting at the middle: building and searching such a tree is faster for points of a regular grid.
+    tree = cKDTree(target.points * scale, leafsize=_LEAF, balanced_tree=False, compact_nodes=False)
+    if len(set(spacing)) == 1 and _tree_is_slow(tree, start, target, spacing[0]):
+        found = _distances_by_transform(start, target, spacing[0])
+        if found is not None:
+            return found
+    return tree.query(start.points * scale)[0]
 
 
-def _distances_by_transform(start: Surface, target: Surface, spacing: tuple[float, ...]) -> np.ndarray:
-    """The same as :func:`distances` for very many points: one Euclidean distance transform of the box."""
-    shape = tuple(np.maximum(start.points.max(axis=0), target.points.max(axis=0)) + 1)
-    away = np.ones(shape, bool)
-    away[tuple(target.points.T)] = False
+def _tree_is_slow(tree: Any, start: Surface, target: Surface, side: float) -> bool:
+    """Whether a distance transform of the box would cost less than searching the tree for every point.
+
+    The farther a point lies from the surface, the more of the tree has to be searched.
+    """
+    box = np.maximum(start.points.max(axis=0), target.points.max(axis=0)) + 1
+    transform = _TRANSFORM_COST * float(np.prod(box, dtype=np.float64))
+    if len(start.points) * _SEARCH_COST[0] > transform:
+        return True
+    sample = start.points[:: max(1, len(start.points) // _SAMPLE)]
+    steps = float(tree.query(sample * side)[0].mean()) / side
+    return len(start.points) * (_SEARCH_COST[0] + _SEARCH_COST[1] * steps) > transform
+
+
+def _distances_by_transform(start: Surface, target: Surface, side: float) -> np.ndarray | None:
+    """The same for cubic voxels by one Euclidean distance transform; None where the package for it is not installed.
+
+    Squared distances in voxels are whole numbers, which single precision holds exactly up to 2^24.
+    """
     try:
         import edt
     except ImportError:
-        from scipy.ndimage import distance_transform_edt
-
-        field = distance_transform_edt(away, sampling=spacing)
-    else:
-        field = edt.edt(away, anisotropy=spacing, parallel=1)
-    return field[tuple(start.points.T)].astype(np.float64)
+        return None
+    shape = np.maximum(start.points.max(axis=0), target.points.max(axis=0)) + 1
+    if float((shape.astype(np.float64) ** 2).sum()) >= 2**24:
+        return None
+    away = np.ones(tuple(shape), bool)
+    away[tuple(target.points.T)] = False
+    threads = min(machine.cores(), _THREADS) if away.size > _WORTH_THREADS else 1
+    squared = edt.edtsq(away, parallel=threads)[tuple(start.points.T)]
+    return np.sqrt(squared.astype(np.float64)) * side
 
 
 @functools.lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -68,14 +69,29 @@ def test_a_volume_with_one_filled_slice_is_no_plane() -> None:
     assert found == pytest.approx(oracles.surface_dice(prediction, reference, (3.0, 1.0, 1.0), 0.5), abs=1e-9)
 
 
-def test_many_points_give_the_same_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slow", [True, False])
+def test_both_ways_of_finding_distances_are_exact(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
+    monkeypatch.setattr(surface, "_tree_is_slow", lambda *arguments: slow)
+    for one in all_pairs()[::10]:
+        start, target = surface.border_voxels(one.prediction), surface.border_voxels(one.reference)
+        spacing = (0.7, 0.7, 0.7)
+        expected, _ = oracles.border_distances(one.prediction, one.reference, spacing)
+        np.testing.assert_allclose(surface.distances(start, target, spacing), expected, rtol=1e-12, err_msg=one.name)
+
+
+def test_a_surface_far_from_another_is_found_by_a_transform() -> None:
+    grid = np.indices((40, 40, 40)) - 20
+    outer, inner = ((grid**2).sum(axis=0) < radius**2 for radius in (19, 3))
+    found = distance.hd95.compute(Pair(outer, inner, (2.0, 2.0, 2.0)), NAN)
+    assert found == pytest.approx(oracles.surface_hd95(outer, inner, (2.0, 2.0, 2.0)), abs=1e-6)
+
+
+def test_without_the_transform_package_the_tree_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     one = all_pairs()[0]
-    start, target = surface.border_voxels(one.prediction), surface.border_voxels(one.reference)
-    by_tree = surface.distances(start, target, one.spacing)
-    monkeypatch.setattr(surface, "_MANY_POINTS", 0)
-    np.testing.assert_allclose(surface.distances(start, target, one.spacing), by_tree, rtol=1e-5)
-    monkeypatch.setitem(__import__("sys").modules, "edt", None)
-    np.testing.assert_allclose(surface.distances(start, target, one.spacing), by_tree, rtol=1e-12)
+    expected = distance.hd.compute(Pair(one.prediction, one.reference, (1.0, 1.0, 1.0)), NAN)
+    monkeypatch.setitem(sys.modules, "edt", None)
+    monkeypatch.setattr(surface, "_tree_is_slow", lambda *arguments: True)
+    assert distance.hd.compute(Pair(one.prediction, one.reference, (1.0, 1.0, 1.0)), NAN) == expected
 
 
 @settings(max_examples=30, deadline=None)
