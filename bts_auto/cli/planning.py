@@ -14,12 +14,13 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there, else 8)"
     )
-    group.add_argument("--preset", choices=PRESETS, default="plain", help="the network that is sized")
+    group.add_argument("--preset", choices=PRESETS, help="the network that is sized (default: the recipe's, else plain)")
+    group.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
 
 
 def planning_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The chosen planning options as arguments of `steps.py`."""
-    return {"gpu_memory": arguments.gpu_memory, "preset": arguments.preset}
+    return {"gpu_memory": arguments.gpu_memory, "preset": arguments.preset, "recipe": arguments.recipe}
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("bts_preprocess", "Crop, normalise, resample and store the cases of a planned dataset.")
     add_data_options(parser)
+    parser.add_argument("--recipe", metavar="NAME|FILE", help="of a recipe's plan")
     parser.add_argument("-c", "--configurations", nargs="+", metavar="NAME", help="these only (default: all)")
 
     def work(arguments: argparse.Namespace, observer):
@@ -19,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return steps.preprocess(
             **common.place(arguments),
+            recipe=arguments.recipe,
             configurations=arguments.configurations,
             workers=arguments.workers,
             nan_to_zero=arguments.nan_to_zero,

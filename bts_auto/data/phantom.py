@@ -1,8 +1,8 @@
 """A made-up patient: a skull-stripped head with a glioma in four MRI sequences, for the demonstration and for tests.
 
-Nothing here imitates a real person's scan; it imitates what makes the task hard: nested tissues of varying size and place,
-overlapping intensities, a bias field, an arbitrary scale per scan, noise, and structures that are as bright as tumour on
-T2 and FLAIR without being tumour.
+Nothing here imitates a real person's scan; it imitates what makes the task hard: nested tissues of varying size and
+place, overlapping intensities, a bias field, an arbitrary scale per scan, noise, and structures that are as bright as
+tumour on T2 and FLAIR without being tumour.
 """
 
 from __future__ import annotations
@@ -168,13 +168,11 @@ def write_phantom_dataset(
     return folder, folder / "imagesTs", folder / "labelsTs"
 
 
-def best_threshold(
-    images: list[np.ndarray], masks: list[np.ndarray], steps: int = 60
-) -> tuple[int, float, float]:
+def best_threshold(images: list[np.ndarray], masks: list[np.ndarray], steps: int = 60) -> tuple[int, float, float]:
     """The single-sequence threshold with the best mean Dice of the whole tumour.
 
-    Intensities are divided by each scan's mean inside the head, since their scale is arbitrary. Of every voxel that lies
-    above the threshold all count, as a threshold without further rules would have it.
+    Intensities are divided by each scan's mean inside the head, since their scale is arbitrary. Every voxel above the
+    threshold counts, as a threshold without further rules would have it.
 
     Returns
     -------

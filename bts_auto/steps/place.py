@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "plan.json"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
+DEFAULT_RECIPE = "default"
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,31 @@ class Place:
 
         return RawDataset.open(self.raw)
 
-    def plan(self) -> Plan:
-        """The dataset's plan.
+    def plan_path(self, recipe: str | None = None) -> Path:
+        """Where the dataset's plan lies, or the one that a recipe has made of it."""
+        return self.preprocessed / (PLAN_FILE if recipe in (None, DEFAULT_RECIPE) else f"plan__{recipe}.json")
+
+    def plan(self, recipe: str | Path | None = None) -> Plan:
+        """The dataset's plan, with a recipe laid over it where one is named.
 
         Raises
         ------
         DataError
             Before planning; the line says which command to run.
+        PlanError
+            When the recipe does not exist or does not fit.
         """
+        from bts_auto.plan.recipes import apply_recipe, load_recipe
         from bts_auto.plan.schema import Plan
 
-        path = self.preprocessed / PLAN_FILE
-        if not path.exists():
+        if not self.plan_path().exists():
             raise DataError("is not planned yet", where=self.name, mend=f"run bts_plan_and_preprocess -d {self.name}")
-        return Plan.load(path)
+        if recipe is None:
+            return Plan.load(self.plan_path())
+        laid = load_recipe(recipe)
+        made = self.plan_path(laid.name)
+        # A recipe that names a preset was sized by the planner; its sizes are not those of the dataset's own plan.
+        return apply_recipe(Plan.load(made if made.exists() else self.plan_path()), laid)
 
 
 def locate(dataset: str | int | None, workspace: Path | None, observer: Observer = SILENT) -> Place:

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json, write_json
-from bts_auto.steps.place import FINGERPRINT_FILE, PLAN_FILE, Outcome, Place, locate, merged
+from bts_auto.steps.place import FINGERPRINT_FILE, Outcome, Place, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.data.fingerprint import Fingerprint
     from bts_auto.plan.schema import Plan
-
-# nnU-Net v2's default target, for machines that cannot be asked.
-DEFAULT_GPU_MEMORY_GB = 8.0
 
 
 def _fingerprint(
@@ -53,21 +50,45 @@ def fingerprint(
     return Outcome(len(found.spacings), merged(failures), {"dataset": place.name, "fingerprint": str(path)}, (line,))
 
 
-def _plan(place: Place, found: Fingerprint, gpu_memory: float | None, preset: str, observer: Observer) -> Plan:
+def _target_memory(gpu_memory: float | None, preset: str, observer: Observer) -> float:
+    """The memory to plan for: what is asked for, else the GPU that is here, else the preset's usual target."""
     from bts_auto import machine
+    from bts_auto.plan.presets import find_preset
+
+    if gpu_memory is not None:
+        return gpu_memory
+    here = machine.gpu_memory_gb()
+    if here is not None:
+        observer.note(f"planning for the GPU that is here, {here:.1f} GB")
+        return here
+    usual = find_preset(preset).reference_gb
+    observer.note(f"no GPU here: planning for {usual:g} GB; --gpu-memory changes that")
+    return usual
+
+
+def _plan(
+    place: Place,
+    found: Fingerprint,
+    gpu_memory: float | None,
+    preset: str | None,
+    recipe: str | Path | None,
+    observer: Observer,
+) -> Plan:
+    """Plan, remember the dataset, and save the plan; a recipe's own beside the dataset's."""
     from bts_auto.data.workspace import Workspace
     from bts_auto.plan.planner import make_plan
+    from bts_auto.plan.recipes import apply_recipe, load_recipe
 
-    if gpu_memory is None:
-        gpu_memory = machine.gpu_memory_gb()
-        if gpu_memory is None:
-            gpu_memory = DEFAULT_GPU_MEMORY_GB
-            observer.note(f"no GPU here: planning for {gpu_memory:g} GB; --gpu-memory changes that")
-        else:
-            observer.note(f"planning for the GPU that is here, {gpu_memory:.1f} GB")
+    laid = None if recipe is None else load_recipe(recipe)
+    preset = preset or (laid.preset if laid is not None else None) or "plain"
     document = read_json(place.raw / "dataset.json")
-    made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=place.name)
-    made.save(place.preprocessed / PLAN_FILE)
+    target = _target_memory(gpu_memory, preset, observer)
+    made = make_plan(found, document, gpu_memory_gb=target, preset=preset, dataset_name=place.name)
+    if laid is None or not place.plan_path().exists():
+        made.save(place.plan_path())
+    if laid is not None:
+        made = apply_recipe(made, laid)
+        made.save(place.plan_path(laid.name))
     Workspace(place.raw.parent, place.preprocessed.parent, place.results.parent).remember(place.name)
     return made
 
@@ -77,7 +98,8 @@ def plan(
     dataset: str | int | None = None,
     workspace: Path | None = None,
     gpu_memory: float | None = None,
-    preset: str = "plain",
+    preset: str | None = None,
+    recipe: str | Path | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
     """Plan for a dataset that is measured already (it is measured first where it is not)."""
@@ -90,9 +112,10 @@ def plan(
         found = Fingerprint.load(path)
     else:
         found, failures = _fingerprint(place, None, False, observer)
-    made = _plan(place, found, gpu_memory, preset, observer)
-    data = {"dataset": place.name, "plan": str(place.preprocessed / PLAN_FILE)}
-    return Outcome(1, merged(failures), data, (*plan_lines(made), f"plan: {place.preprocessed / PLAN_FILE}"))
+    made = _plan(place, found, gpu_memory, preset, recipe, observer)
+    path = place.plan_path(made.recipe)
+    data = {"dataset": place.name, "plan": str(path)}
+    return Outcome(1, merged(failures), data, (*plan_lines(made), f"plan: {path}"))
 
 
 def plan_lines(made: Plan) -> tuple[str, ...]:
@@ -110,6 +133,7 @@ def preprocess(
     *,
     dataset: str | int | None = None,
     workspace: Path | None = None,
+    recipe: str | Path | None = None,
     configurations: Sequence[str] | None = None,
     workers: int | None = None,
     nan_to_zero: bool = False,
@@ -117,7 +141,7 @@ def preprocess(
 ) -> Outcome:
     """Crop, normalise, resample and store the cases of a planned dataset."""
     place = locate(dataset, workspace, observer)
-    return _preprocess(place, place.plan(), configurations, workers, nan_to_zero, [], observer)
+    return _preprocess(place, place.plan(recipe), configurations, workers, nan_to_zero, [], observer)
 
 
 def _preprocess(
@@ -153,7 +177,8 @@ def plan_and_preprocess(
     dataset: str | int | None = None,
     workspace: Path | None = None,
     gpu_memory: float | None = None,
-    preset: str = "plain",
+    preset: str | None = None,
+    recipe: str | Path | None = None,
     configurations: Sequence[str] | None = None,
     workers: int | None = None,
     nan_to_zero: bool = False,
@@ -165,7 +190,7 @@ def plan_and_preprocess(
     if not found.spacings:
         reasons = "; ".join(f"{f.case}: {f.reason}" for f in failures[:3])
         raise DataError(f"none of the {len(failures)} cases can be used ({reasons})", where=place.raw)
-    made = _plan(place, found, gpu_memory, preset, observer)
+    made = _plan(place, found, gpu_memory, preset, recipe, observer)
     for line in plan_lines(made):
         observer.note(line)
     return _preprocess(place, made, configurations, workers, nan_to_zero, failures, observer)

@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from bts_auto.train.trainer import TrainingResult
 
 
-def recipe_plan(place: Place, recipe: str | Path | None, settings: Sequence[str], configuration: str) -> Plan:
-    """The dataset's plan with a recipe and single settings laid over it."""
-    from bts_auto.plan.recipes import apply_recipe, load_recipe
-    from bts_auto.plan.settings import apply_settings
-
-    made = place.plan()
-    if recipe is not None:
-        made = apply_recipe(made, load_recipe(recipe))
-    return apply_settings(made, settings, configuration) if settings else made
-
-
 def _splits(place: Place, cases: Sequence[str], fold: str, observer: Observer) -> list[tuple[int | str, Split]]:
     """Which folds are meant by `fold`, with their cases."""
     from bts_auto.data.splits import Split, load_or_make_splits
@@ -89,10 +78,11 @@ def train(
         restart, workers.
     """
     from bts_auto.model.fold import fold_folder
+    from bts_auto.plan.settings import apply_settings
     from bts_auto.train.trainer import train_fold
 
     place = locate(dataset, workspace, observer)
-    made = recipe_plan(place, recipe, settings, configuration)
+    made = apply_settings(place.plan(recipe), settings, configuration)
     made.configuration(configuration)
     store = _store(place, made, configuration)
     chosen = _splits(place, sorted(store.cases()), str(fold), observer)
