@@ -167,7 +167,7 @@ def _splines(mask: np.ndarray, shape: tuple[int, int, int], order: int) -> np.nd
         rows = slice(start, min(start + thickness, shape[0]))
         used = operators[0].inputs(rows.start, rows.stop)
         guess = _gather(mask, [nearest[0][rows], *nearest[1:]])
-        out[rows] = _spline_labels(mask[used], guess, [operators[0].part(rows, used), *operators[1:]])
+        out[rows] = _spline_labels(mask[used], guess, [operators[0].part(rows), *operators[1:]])
     return out
 
 

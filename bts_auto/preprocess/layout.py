@@ -18,7 +18,7 @@ DEFAULT_PATCH = (64, 64, 64)
 # than this share of their standard deviation (root mean square, so that offsets far from zero and tiny values tell).
 _ROUNDING = 1e-3
 _LARGEST = 60000.0
-_PROBES = 1 << 18
+_PROBES = 1 << 16
 
 
 def chunks_and_blocks(

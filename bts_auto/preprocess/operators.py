@@ -55,31 +55,21 @@ class AxisOperator:
     @property
     def is_identity(self) -> bool:
         """Whether nothing changes (equal grids)."""
-        return self.n_in == self.n_out and self.index is not None
+        return self.n_in == self.n_out and self.index is not None and bool((self.index == np.arange(self.n_in)).all())
 
     def inputs(self, start: int, stop: int) -> slice:
         """The input samples that output samples ``start:stop`` need."""
         return slice(int(self.first[start:stop].min()), int(self.stop[start:stop].max()))
 
-    def outputs(self, start: int, stop: int) -> slice:
-        """The output samples to which input samples ``start:stop`` contribute (an empty slice if none)."""
-        touched = np.flatnonzero((self.first < stop) & (self.stop > start))
-        return slice(int(touched[0]), int(touched[-1]) + 1) if touched.size else slice(0, 0)
-
-    def part(self, outputs: slice, inputs: slice | None = None) -> AxisOperator:
-        """The operator that makes `outputs` from the array cut to `inputs` (default: what they need).
-
-        Samples outside `inputs` count as zero.
-        """
-        columns = inputs if inputs is not None else self.inputs(outputs.start, outputs.stop)
-        matrix = np.ascontiguousarray(self.matrix[outputs, columns])
-        width = columns.stop - columns.start
-        index = None
-        if self.index is not None and inputs is None:
-            index = self.index[outputs] - columns.start
-        first = np.clip(self.first[outputs] - columns.start, 0, max(width - 1, 0))
-        stop = np.clip(self.stop[outputs] - columns.start, first + 1, width)
-        return AxisOperator(matrix, first, stop, index)
+    def part(self, outputs: slice) -> AxisOperator:
+        """The operator that makes `outputs` from the array cut to the inputs that they need (see :meth:`inputs`)."""
+        used = self.inputs(outputs.start, outputs.stop)
+        return AxisOperator(
+            np.ascontiguousarray(self.matrix[outputs, used]),
+            self.first[outputs] - used.start,
+            self.stop[outputs] - used.start,
+            None if self.index is None else self.index[outputs] - used.start,
+        )
 
 
 def sample_positions(n_in: int, n_out: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from bts_auto.events import Observer, Task
 from bts_auto.plan.schema import Plan
 from bts_auto.preprocess import dataset, jobs
 from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
-from bts_auto.preprocess.store import IMAGE, CaseStore
+from bts_auto.preprocess.store import IMAGE, PROPERTIES, CaseStore
 from tests.make_data import make_case, write_image
 from tests.preprocess.helpers import STATISTICS, make_configuration, make_plan
 
@@ -37,7 +37,7 @@ def store(raw: Path, name: str = "3d_fullres", plan: Plan = PLAN) -> CaseStore:
 def written(raw: Path) -> dict[str, int]:
     """When each stored case was made, by configuration and case."""
     return {
-        f"{name}/{case}": (store(raw, name).folder / case).stat().st_ino
+        f"{name}/{case}": (store(raw, name).folder / case / PROPERTIES).stat().st_mtime_ns
         for name in NAMES
         for case in store(raw, name).cases()
     }
@@ -115,7 +115,7 @@ def test_only_the_changed_case_is_redone(done: Path) -> None:
     write_image(done / "labelsTr" / "case_001.nii.gz", mask)
     write_image(done / "imagesTr" / "case_001_0000.nii.gz", image[0])
     assert preprocess(done) == []
-    changed = {name for name, inode in written(done).items() if before[name] != inode}
+    changed = {name for name, time in written(done).items() if before.get(name) != time}
     assert changed == {f"{name}/case_001" for name in NAMES}
 
 
@@ -130,7 +130,7 @@ def test_a_new_case_is_added_and_a_missing_one_removed(done: Path) -> None:
     assert preprocess(done) == []
     after = written(done)
     assert {name.split("/")[1] for name in after} == {"case_000", "case_001", "case_002", "fresh"}
-    assert all(before[name] == inode for name, inode in after.items() if name in before)
+    assert all(before[name] == time for name, time in after.items() if name in before)
 
 
 def test_a_bad_case_is_named_leaves_nothing_and_the_others_complete(done: Path) -> None:
@@ -158,7 +158,7 @@ def test_nan_is_refused_or_zeroed_and_remembered(raw_dataset: Path, monkeypatch:
     spoilt[10, 10, 10] = np.nan
     write_image(raw_dataset / "imagesTr" / "case_000_0000.nii.gz", spoilt)
     assert [failure.case for failure in preprocess(raw_dataset)] == ["case_000"]
-    others = {name: inode for name, inode in written(raw_dataset).items() if "case_000" not in name}
+    others = {name: time for name, time in written(raw_dataset).items() if "case_000" not in name}
     assert preprocess(raw_dataset, nan_to_zero=True) == []
     assert np.isfinite(store(raw_dataset).open("case_000").image[:]).all()
     assert others.items() <= written(raw_dataset).items()
@@ -172,7 +172,7 @@ def test_a_run_that_was_killed_goes_on(done: Path) -> None:
     (store(done).folder / "case_002" / "properties.json").write_text("{")
     (store(done).folder / ".writing-case_003").mkdir()
     assert preprocess(done) == []
-    changed = {name for name, inode in written(done).items() if before[name] != inode}
+    changed = {name for name, time in written(done).items() if before.get(name) != time}
     full = ("3d_fullres", "3d_cascade_fullres")
     assert changed == {f"{name}/{case}" for name in full for case in ("case_001", "case_002")}
     assert not list(store(done).folder.glob(".*"))
