@@ -60,12 +60,10 @@ def _from_files(arguments: argparse.Namespace):
     dataset = common.option(arguments, "dataset")
     if dataset is None:
         raise PlanError("--fingerprint needs a dataset.json", mend="name it with --dataset")
-    options = planning_options(arguments)
     return plan_files(
         arguments.fingerprint,
         Path(dataset),
-        gpu_memory=options["gpu_memory"],
-        preset=options["preset"],
+        **planning_options(arguments),
         name=arguments.name,
         output=arguments.output,
         explain=arguments.explain,

@@ -16,7 +16,8 @@ def plan_files(
     dataset: Path,
     *,
     gpu_memory: float | None = None,
-    preset: str = "plain",
+    preset: str | None = None,
+    recipe: str | Path | None = None,
     name: str | None = None,
     output: Path | None = None,
     explain: bool = False,
@@ -27,6 +28,8 @@ def plan_files(
     ----------
     gpu_memory : float, optional
         In GB; None: the preset's own target.
+    preset, recipe : optional
+        The network that is sized (None: the recipe's, else plain), and a method laid over the plan.
     name : str, optional
         The dataset's name in the plan; None: its folder's, where that is named DatasetXXX_Name, else the file's "name".
     output : Path, optional
@@ -37,6 +40,7 @@ def plan_files(
     from bts_auto.data.fingerprint import Fingerprint
     from bts_auto.plan.explain import explain as explain_plan
     from bts_auto.plan.planner import make_plan
+    from bts_auto.plan.recipes import apply_recipe, load_recipe
     from bts_auto.steps.prepare import plan_lines
 
     document = read_json(dataset)
@@ -44,7 +48,11 @@ def plan_files(
         raise PlanError("a dataset.json is a JSON object", where=dataset)
     found = Fingerprint.load(fingerprint)
     chosen = name or _dataset_name(dataset, document)
+    laid = None if recipe is None else load_recipe(recipe)
+    preset = preset or (laid.preset if laid is not None else None) or "plain"
     made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
+    if laid is not None:
+        made = apply_recipe(made, laid)
     data: dict[str, Any] = {"plan": made.model_dump(mode="json") if output is None else str(output)}
     lines = list(plan_lines(made))
     if explain:
