@@ -148,3 +148,60 @@ class PreviousDropOptions(TransformOptions):
     probability: Probability = 0.2
     probability_per_label: Probability = 0.5
     largest_share: Probability = Field(0.15, description="components above this share of the patch stay")
+
+
+class BiasFieldOptions(ChannelOptions):
+    """Smooth multiplicative inhomogeneity of the coil; `strength` is the largest change of log intensity."""
+
+    probability: Probability = 0.15
+    strength: NonNegativeRange = (0.1, 0.5)
+    spacing: PositiveRange = Field((0.3, 0.6), description="distance of control points over the patch's edge")
+
+
+class BrightnessGradientOptions(ChannelOptions):
+    """A Gaussian hill or valley added around a random point."""
+
+    probability: Probability = 0.15
+    width: PositiveRange = Field((0.25, 1.0), description="standard deviation over the patch's edge")
+    strength: NonNegativeRange = Field((0.25, 1.0), description="height in standard deviations of the channel")
+
+
+class LocalGammaOptions(ChannelOptions):
+    """A power law that acts around a random point and fades with distance."""
+
+    probability: Probability = 0.15
+    width: PositiveRange = Field((0.25, 1.0), description="standard deviation over the patch's edge")
+    gamma: PositiveRange = (0.5, 2.0)
+
+
+class CutOutOptions(TransformOptions):
+    """Boxes of the image replaced by the channel's mean; the mask stays."""
+
+    probability: Probability = 0.1
+    boxes: int = Field(2, ge=1, le=64)
+    edge: PositiveRange = Field((0.1, 0.3), description="edge of a box over the patch's edge")
+
+
+class GhostingOptions(ChannelOptions):
+    """Copies of the head along an axis, from periodic motion."""
+
+    probability: Probability = 0.1
+    ghosts: Annotated[tuple[int, int], AfterValidator(_ordered), AfterValidator(_positive)] = Field(
+        (3, 8), description="copies along the axis"
+    )
+    strength: NonNegativeRange = (0.1, 0.4)
+
+
+class SpikeOptions(ChannelOptions):
+    """Stripes from one bad sample of k-space; `strength` over the standard deviation of the channel."""
+
+    probability: Probability = 0.1
+    strength: NonNegativeRange = (0.1, 0.5)
+
+
+class MotionOptions(ChannelOptions):
+    """The head moves once during the scan: part of k-space belongs to a shifted head."""
+
+    probability: Probability = 0.1
+    shift: NonNegativeRange = Field((0.5, 3.0), description="voxels along each axis, either way")
+    share: NonNegativeRange = Field((0.1, 0.45), description="share of k-space acquired after the movement")

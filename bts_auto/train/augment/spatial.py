@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bts_auto.train.augment.base import draw_seed, draw_uniform, happens
+from bts_auto.train.augment.fields import smooth_noise
 from bts_auto.train.augment.options import SpatialOptions
 from bts_auto.train.augment.warp import Positions, warp
 
@@ -54,17 +55,6 @@ def rotation_matrix(angles: tuple[float, float, float]) -> np.ndarray:
         turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
         matrix = turn @ matrix
     return matrix
-
-
-def _bspline_basis(size: int, spacing: float) -> torch.Tensor:
-    """Weights of uniform cubic B-splines for voxels 0..size-1; shape (size, control points), rows sum to 1."""
-    place = np.arange(size) / spacing
-    first = np.floor(place).astype(int)
-    t = place - first
-    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1) / 6
-    basis = np.zeros((size, first[-1] + 4), dtype=np.float32)
-    np.put_along_axis(basis, first[:, None] + np.arange(4), weights, 1)
-    return torch.from_numpy(basis)
 
 
 def _per_axis(rng: np.random.Generator, bounds: tuple[float, float], same: bool) -> tuple[float, float, float]:
@@ -156,12 +146,6 @@ class Spatial:
 
     def _displacement(self, elastic: Elastic) -> torch.Tensor:
         """u in voxels, shape (d, \\*warped_size), at most as long along each axis as said."""
-        bases = [_bspline_basis(size, self._control_spacing(elastic)) for size in self.warped_size]
-        rng = np.random.default_rng(elastic.seed)
-        control = rng.standard_normal((len(bases), *(basis.shape[1] for basis in bases)), dtype=np.float32)
-        field = torch.from_numpy(control)
-        for basis in bases:  # each contracts the first spatial axis and appends the interpolated one
-            field = torch.tensordot(field, basis, dims=([1], [1]))
-        dims = len(bases)
-        largest = field.abs().amax(dim=tuple(range(1, dims + 1)), keepdim=True).clamp_(min=1e-8)
-        return field * (self._largest_shift(elastic) / largest)
+        spacing = (self._control_spacing(elastic),) * len(self.warped_size)
+        field = smooth_noise(self.warped_size, spacing, len(self.warped_size), elastic.seed)
+        return field * self._largest_shift(elastic)
