@@ -20,8 +20,8 @@ import numpy as np
 
 from bts_auto import machine
 
-# Cost of a distance transform per voxel, and of searching the tree per point: fixed, and per voxel of distance. Measured
-# in microseconds; only their ratios matter.
+# Cost of a distance transform per voxel, and of searching the tree per point: fixed, and per voxel of distance.
+# Measured in microseconds; only their ratios matter.
 _TRANSFORM_COST = 0.04
 _SEARCH_COST = (0.8, 0.2)
 _SAMPLE = 200

@@ -1,0 +1,123 @@
+"""Combining folders of predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bts_auto.data.labels import Labels
+from bts_auto.data.readers import read_mask, write_mask
+from bts_auto.data.volume import Geometry
+from bts_auto.ensemble.folders import combine_folders
+from bts_auto.errors import DataError
+from bts_auto.events import Observer
+from tests.ensemble.make_results import GEOMETRY, SHAPE, truth
+
+LABELS = Labels.from_dataset({"labels": {"background": 0, "necrosis": 1, "edema": 2, "enhancing": 3}})
+
+
+class Notes(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Three folders with two cases; the third sees nothing."""
+    for name, filled in (("a", 1), ("b", 1), ("c", 0)):
+        for number in range(2):
+            write_mask(tmp_path / name / f"case_{number}.nii.gz", truth(number) * np.uint8(filled), GEOMETRY)
+    return [tmp_path / name for name in "abc"]
+
+
+def _save_probabilities(folder: Path, number: int, confidence: float) -> None:
+    """nnU-Net's file: sure of the mask that lies beside it by `confidence`."""
+    mask, _ = read_mask(folder / f"case_{number}.nii.gz")
+    rest = (1 - confidence) / 3
+    array = np.stack([np.where(mask == value, confidence, rest) for value in range(4)]).astype(np.float32)
+    np.savez_compressed(folder / f"case_{number}.npz", probabilities=array)
+
+
+def test_masks_are_voted_on_and_it_says_so(folders: list[Path], tmp_path: Path) -> None:
+    notes = Notes()
+    done = combine_folders(folders, tmp_path / "out", LABELS, observer=notes)
+    assert (done.combiner, done.cases, done.failures) == ("vote", ["case_0", "case_1"], [])
+    assert "by vote" in notes.lines[0]
+    assert "in a tie the earliest folder decides" in notes.lines[0]
+    for number in range(2):
+        mask, geometry = read_mask(tmp_path / "out" / f"case_{number}.nii.gz")
+        np.testing.assert_array_equal(mask, truth(number))
+        assert not geometry.differences(GEOMETRY)
+
+
+def test_probabilities_are_averaged_where_all_have_them(folders: list[Path], tmp_path: Path) -> None:
+    for folder, confidence in zip(folders[1:], (0.9, 0.5), strict=True):
+        for number in range(2):
+            _save_probabilities(folder, number, confidence)
+    notes = Notes()
+    done = combine_folders(folders[1:], tmp_path / "out", LABELS, observer=notes)
+    assert done.combiner == "mean"
+    assert "every folder has probabilities" in notes.lines[0]
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "case_1.nii.gz")[0], truth(1))
+
+
+def test_one_missing_probability_means_voting_throughout(folders: list[Path], tmp_path: Path) -> None:
+    for folder in folders:
+        _save_probabilities(folder, 0, 0.9)
+    done = combine_folders(folders, tmp_path / "out", LABELS)
+    assert done.combiner == "vote"
+    assert "case_1" in done.reason
+
+
+def test_a_combiner_can_be_asked_for(folders: list[Path], tmp_path: Path) -> None:
+    done = combine_folders(folders, tmp_path / "out", LABELS, combiner="staple", options={"mode": "labels"})
+    assert done.combiner == "staple"
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "case_0.nii.gz")[0], truth(0))
+    with pytest.raises(DataError, match="needs probabilities"):
+        combine_folders(folders, tmp_path / "out", LABELS, combiner="mean")
+
+
+def test_cases_that_cannot_be_combined_are_named_and_the_others_done(folders: list[Path], tmp_path: Path) -> None:
+    write_mask(folders[1] / "case_0.nii.gz", truth(0), Geometry(SHAPE, (1.0, 1.0, 2.0)))
+    write_mask(folders[2] / "case_9.nii.gz", truth(0), GEOMETRY)
+    done = combine_folders(folders, tmp_path / "out", LABELS)
+    assert done.cases == ["case_1"]
+    grid, missing = done.failures
+    assert grid.case == "case_0"
+    assert "(1, 1, 1) against (1, 1, 2)" in grid.reason
+    assert missing.case == "case_9"
+    assert str(folders[0]) in missing.reason
+
+
+def test_output_has_the_integers_of_a_submission(folders: list[Path], tmp_path: Path) -> None:
+    labels = Labels.from_dataset(
+        {"labels": {"background": 0, "necrosis": 1, "edema": 2, "enhancing": 3}, "submission_labels": {"3": 4}}
+    )
+    combine_folders(folders, tmp_path / "out", labels)
+    combine_folders([tmp_path / "out", folders[0]], tmp_path / "again", labels)
+    for name in ("out", "again"):
+        assert set(np.unique(read_mask(tmp_path / name / "case_0.nii.gz")[0])) == {0, 1, 2, 4}
+
+
+def test_probabilities_of_another_size_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    for folder in folders[:2]:
+        for number in range(2):
+            _save_probabilities(folder, number, 0.9)
+    np.savez(folders[1] / "case_0.npz", probabilities=np.ones((4, 3, 3, 3), np.float32))
+    done = combine_folders(folders[:2], tmp_path / "out", LABELS)
+    assert done.cases == ["case_1"]
+    assert "do not lie on the grid" in done.failures[0].reason
+
+
+@pytest.mark.parametrize("chosen", [[0], [], [0, 0]])
+def test_unsuitable_folders_are_one_clear_line(folders: list[Path], tmp_path: Path, chosen: list[int]) -> None:
+    out = folders[0] if chosen == [0, 0] else tmp_path / "out"
+    with pytest.raises(DataError, match=r"two folders|one of the folders"):
+        combine_folders([folders[i] for i in chosen], out, LABELS)
