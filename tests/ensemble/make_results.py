@@ -71,7 +71,7 @@ class Results:
         cached: bool = True,
         certainty: float = 1.0,
     ) -> None:
-        """Add a member: its held-out masks over `folds` folds (or those in `only`), with probabilities where `cached`."""
+        """Add a member: held-out masks over `folds` folds (or those in `only`), with probabilities where `cached`."""
         for number, case in enumerate(self.cases):
             fold = number % folds
             if case not in predictions or (only is not None and fold not in only):
