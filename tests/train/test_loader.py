@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.raw import RawDataset
 from bts_auto.errors import DataError
 from bts_auto.events import Observer
+from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
+from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import loader as loader_module
 from bts_auto.train.loader import Batch, BatchLoader
+from tests.preprocess.helpers import make_plan
 from tests.train.memory_store import TUMOUR, MemoryCase, MemoryStore, make_configuration, make_store
 
 
@@ -135,6 +140,23 @@ def test_augmentation_of_previous_masks_changes_them() -> None:
 
 def test_augmenting_in_the_callers_thread_gives_the_same_numbers() -> None:
     assert_equal(batches(4), batches(4, device=torch.device("cpu"), workers=1))
+
+
+@pytest.mark.parametrize("name", ["2d", "3d_fullres"])
+def test_batches_of_a_store_on_disk(raw_dataset: Path, tmp_path: Path, name: str) -> None:
+    plan = make_plan()
+    folder = tmp_path / "preprocessed"
+    assert preprocess_dataset(RawDataset.open(raw_dataset), plan, [name], folder, workers=0) == []
+    store, configuration = CaseStore(store_folder(folder, plan, name)), plan.configuration(name)
+
+    def run(**options: int) -> list[Batch]:
+        with BatchLoader(store, store.cases(), configuration, plan.label_set(), 1, **options) as loader:
+            return list(itertools.islice(loader, 3))
+
+    one = run()
+    assert_equal(one, run(workers=2))
+    assert one[0].image.shape == (2, 2, *configuration.patch_size)
+    assert all((batch.mask[1] > 0).any() for batch in one)
 
 
 class Broken(MemoryCase):
