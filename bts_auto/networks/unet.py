@@ -29,13 +29,16 @@ class DecoderStage(nn.Module):
         channels = [2 * features] + [features] * n_convolutions
         self.convs = nn.Sequential(*[ConvBlock(options, a, b, kernel_size) for a, b in pairwise(channels)])
 
-    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Features one stage down and the encoder's features at this stage -> (b, features, \\*s)."""
+    def forward(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
+        """Features one stage down, and the encoder's features, of which the last are used up -> (b, features, \\*s)."""
         x = self.up(x)
-        if x.shape[2:] != skip.shape[2:]:  # the encoder rounded an odd size up
-            for axis, size in enumerate(skip.shape[2:], start=2):
+        if x.shape[2:] != skips[-1].shape[2:]:  # the encoder rounded an odd size up
+            for axis, size in enumerate(skips[-1].shape[2:], start=2):
                 x = x.narrow(axis, 0, size)
-        return self.convs(torch.cat((x, skip), dim=1))
+        x = torch.cat((x, skips.pop()), dim=1)
+        for block in self.convs:  # one by one, so that inference frees what it no longer needs
+            x = block(x)
+        return x
 
 
 class UNet(nn.Module):
@@ -112,7 +115,7 @@ class UNet(nn.Module):
         logits: list[torch.Tensor] = []
         finest = len(self.decoder) - 1
         for s, (stage, head) in enumerate(zip(self.decoder, self.heads, strict=True)):
-            x = stage(x, skips.pop())  # popping frees a skip as soon as inference has used it
+            x = stage(x, skips)
             if self.deep_supervision or s == finest:
                 logits.insert(0, head(x))
         return {"logits": logits}
