@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +16,25 @@ from bts_auto.data.volume import Volume
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.best import Best
 from bts_auto.ensemble.join import uses_probabilities
-from bts_auto.predict.predictor import CasePredictor, Prediction
+from bts_auto.plan.schema import Plan
+from bts_auto.predict.entropy import entropy_of
+from bts_auto.predict.predictor import CasePredictor, Prediction, timed
 from bts_auto.predict.probabilities import write_probabilities
+from bts_auto.preprocess.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class _Joint(Prediction):
+    """A prediction that keeps its members'."""
+
+    members: tuple[Prediction, ...] = ()
 
 
 class JointPredictor:
     """The members of a chosen pipeline, combined and corrected as the choice says.
 
-    Members run one after the other. Where their probabilities are combined, each member's are kept on disk in the form
-    in which the choice was made, so that memory does not grow with members and classes.
+    Members answer one after the other. Where their probabilities are combined, each member's are kept on disk in the
+    form in which the choice was made, so that memory does not grow with members and classes.
 
     Parameters
     ----------
@@ -34,41 +46,81 @@ class JointPredictor:
 
     def __init__(self, best: Best, members: Sequence[CasePredictor]) -> None:
         self.best, self.members = best, tuple(members)
-        self.plan, self.labels = members[0].plan, members[0].labels
+        self.labels = members[0].labels
+        self._by_probabilities = len(members) > 1 and uses_probabilities(best.combiner.name)
 
-    def predict(self, volume: Volume) -> Prediction:
-        """Segment a scan.
+    @property
+    def plan(self) -> Plan:
+        """The first member's; all take the same channels."""
+        return self.members[0].plan
 
-        Raises
-        ------
-        DataError
-            When the scan does not fit the plan of a member.
-        """
-        by_probabilities = len(self.members) > 1 and uses_probabilities(self.best.combiner.name)
+    def describe(self) -> dict[str, Any]:
+        """What decides about the masks, as JSON."""
+        choice = self.best.model_dump(mode="json", include={"combiner", "weights", "postprocessing"})
+        return {"members": [member.describe() for member in self.members], **choice}
+
+    def prepare(self, volume: Volume) -> list[Prepared]:
+        """The scan in each member's grid."""
+        return [member.prepare(volume) for member in self.members]
+
+    def run(self, volume: Volume, prepared: Sequence[Prepared]) -> list[np.ndarray]:
+        """Each member's scores."""
+        return [member.run(volume, one) for member, one in zip(self.members, prepared, strict=True)]
+
+    def predict(self, volume: Volume, *, keep_scores: bool = False) -> Prediction:
+        """Segment a scan; see :meth:`bts_auto.predict.predictor.CasePredictor.predict`."""
         timings: dict[str, float] = {}
-        masks: list[np.ndarray] = []
-        sources: list[Source] = []
-        with tempfile.TemporaryDirectory(prefix="bts_predict_") as folder:
-            for number, member in enumerate(self.members):
-                found = member.predict(volume, keep_scores=by_probabilities)
-                masks.append(found.mask)
-                for stage, seconds in found.timings.items():
-                    timings[stage] = timings.get(stage, 0.0) + seconds
-                if by_probabilities:
-                    sources.append(self._keep(Path(folder) / f"{number}{CACHE_ENDING}", member, found))
+        with timed(timings, "prepare"):
+            prepared = self.prepare(volume)
+        with timed(timings, "network"):
+            answer = self.run(volume, prepared)
+        return self.finish(volume, prepared, answer, timings=timings, keep_scores=keep_scores)
+
+    def finish(
+        self,
+        volume: Volume,
+        prepared: Sequence[Prepared],
+        answer: Sequence[np.ndarray],
+        *,
+        timings: dict[str, float],
+        keep_scores: bool = False,
+    ) -> Prediction:
+        """Export each member's answer, combine them and apply the chosen post-processing."""
+        parts = []
+        for member, one, scores in zip(self.members, prepared, answer, strict=True):
+            own: dict[str, float] = {}
+            parts.append(member.finish(volume, one, scores, timings=own, keep_scores=keep_scores))
+            timings["export"] = timings.get("export", 0.0) + own["export"]
+        with timed(timings, "combine"), tempfile.TemporaryDirectory(prefix="bts_predict_") as folder:
+            sources: list[Source] = []
+            if self._by_probabilities:
+                kept = zip(self.members, prepared, answer, strict=True)
+                sources = [self._keep(Path(folder) / f"{n}{CACHE_ENDING}", *one) for n, one in enumerate(kept)]
             mask = combine_members(
                 self.best,
                 self.labels,
                 volume.geometry.spacing,
-                masks=masks,
+                masks=[part.mask for part in parts],
                 sources=sources,
                 brain=(volume.array != 0).any(axis=0),
             )
-        return Prediction(mask, volume.geometry, self.labels, timings=timings)
+        members = tuple(parts) if keep_scores else ()
+        return _Joint(mask, volume.geometry, self.labels, timings=timings, members=members)
 
-    def _keep(self, path: Path, member: CasePredictor, found: Prediction) -> Source:
-        assert found.scores is not None
-        assert found.prepared is not None
-        steps, resampling = found.prepared.steps, member.configuration.resampling
-        write_probabilities(path, found.scores, steps, member.labels, resampling, logits=found.logits)
+    def _keep(self, path: Path, member: CasePredictor, prepared: Prepared, scores: np.ndarray) -> Source:
+        resampling, logits = member.configuration.resampling, member.averages_logits
+        write_probabilities(path, scores, prepared.steps, member.labels, resampling, logits=logits)
         return CacheSource(CachedProbabilities(path), self.labels)
+
+    def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+        """The members' mean probability of each label or region in the scan's grid, one at a time."""
+        assert isinstance(prediction, _Joint)
+        weights = np.asarray(self.best.weights or [1.0] * len(self.members), np.float32)
+        streams = [member.probabilities(one) for member, one in zip(self.members, prediction.members, strict=True)]
+        for together in zip(*streams, strict=True):
+            total = sum(weight * array for weight, (_, array) in zip(weights, together, strict=True))
+            yield together[0][0], total / weights.sum()
+
+    def uncertainty(self, prediction: Prediction) -> np.ndarray:
+        """Entropy of the members' mean probability, 0 (sure) to 1."""
+        return entropy_of((array for _, array in self.probabilities(prediction)), self.labels)

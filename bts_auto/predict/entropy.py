@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -34,18 +35,29 @@ def entropy(scores: np.ndarray, labels: Labels, *, logits: bool = False) -> np.n
     ----------
     C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal 27, 1948, section 6.
     """
-    total = np.zeros(scores.shape[1:], np.float32)
-    if labels.has_regions:
-        for score in scores:
-            one = score.astype(np.float32)
-            one = 1 / (1 + np.exp(-one)) if logits else one
-            total += _surprise(one) + _surprise(1 - one)
-        return np.clip(total / (len(scores) * math.log(2)), 0, 1)
-    normaliser = _log_sum_exp(scores) if logits else None
-    for score in scores:
-        one = score.astype(np.float32)
-        total += _surprise(one if normaliser is None else np.exp(one - normaliser))
-    return np.clip(total / math.log(max(len(scores), 2)), 0, 1)
+    return entropy_of(_probabilities(scores, labels) if logits else scores, labels)
+
+
+def entropy_of(channels: Iterable[np.ndarray], labels: Labels) -> np.ndarray:
+    """:func:`entropy` of probabilities (z, y, x) that come one channel at a time."""
+    total: np.ndarray | float = 0.0
+    count = 0
+    for channel in channels:
+        one = channel.astype(np.float32, copy=False)
+        total = total + _surprise(one)
+        if labels.has_regions:
+            total += _surprise(1 - one)
+        count += 1
+    largest = count * math.log(2) if labels.has_regions else math.log(max(count, 2))
+    return np.clip(total / largest, 0, 1)
+
+
+def _probabilities(logits: np.ndarray, labels: Labels) -> Iterator[np.ndarray]:
+    """Logits as probabilities, one channel at a time."""
+    normaliser = None if labels.has_regions else _log_sum_exp(logits)
+    for channel in logits:
+        one = channel.astype(np.float32)
+        yield 1 / (1 + np.exp(-one)) if normaliser is None else np.exp(one - normaliser)
 
 
 def export_entropy(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from bts_auto.data.raw import CaseFiles, find_cases
 from bts_auto.data.readers import SUFFIXES, read_volume
@@ -15,8 +14,7 @@ from bts_auto.errors import BtsError, CaseFailure, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.predict.output import CaseOutput, Extras
 from bts_auto.predict.pipeline import staged
-from bts_auto.predict.predictor import CasePredictor, timed
-from bts_auto.preprocess.prepare import Prepared
+from bts_auto.predict.predictor import Segmenter, timed
 
 # A voxel this many times as long or as short as the training data's median is worth a word.
 _FAR_SPACING = 3.0
@@ -35,12 +33,12 @@ class _Begun:
     """A case in memory, ready for the network."""
 
     volume: Volume
-    prepared: Prepared
+    prepared: Any
     timings: dict[str, float]
 
 
 def predict_folder(
-    predictor: CasePredictor,
+    predictor: Segmenter,
     input: Path,
     output: Path,
     *,
@@ -60,8 +58,8 @@ def predict_folder(
 
     Parameters
     ----------
-    predictor : CasePredictor
-        The loaded model.
+    predictor : Segmenter
+        The loaded model: a :class:`bts_auto.predict.predictor.CasePredictor` or several of them joined.
     input, output : Path
         Folder with ``CASE_0000.nii.gz`` ...; folder for ``CASE.nii.gz``.
     save_probabilities, save_npz, save_uncertainty : bool
@@ -100,7 +98,7 @@ def predict_folder(
     return FolderResult(done, tuple(sorted(failures, key=lambda failure: failure.case)))
 
 
-def _find(folder: Path, predictor: CasePredictor) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
+def _find(folder: Path, predictor: Segmenter) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
     """The cases of a folder: of the training data's file type or, where it has none of that, of its own."""
     n_channels, ending = len(predictor.plan.channel_names), predictor.plan.file_ending
     if folder.is_dir() and not any(folder.glob(f"*{ending}")):
@@ -118,9 +116,7 @@ def _part(names: list[str], part: tuple[int, int] | None) -> list[str]:
     return names[number - 1 :: of]
 
 
-def _run(
-    predictor: CasePredictor, cases: Sequence[CaseOutput], nan_to_zero: bool, observer: Observer
-) -> list[CaseFailure]:
+def _run(predictor: Segmenter, cases: Sequence[CaseOutput], nan_to_zero: bool, observer: Observer) -> list[CaseFailure]:
     """Read and prepare, network, export and write; returns what failed."""
 
     def begin(case: CaseOutput) -> _Begun:
@@ -131,16 +127,17 @@ def _run(
             prepared = predictor.prepare(volume)
         return _Begun(volume, prepared, timings)
 
-    def work(case: CaseOutput, begun: _Begun) -> tuple[_Begun, np.ndarray]:
+    def work(case: CaseOutput, begun: _Begun) -> tuple[_Begun, Any]:
         _remark(case, begun.volume, predictor, observer)
         with timed(begun.timings, "network"):
-            return begun, predictor.predict_prepared(predictor.network_input(begun.volume, begun.prepared))
+            return begun, predictor.run(begun.volume, begun.prepared)
 
-    def end(case: CaseOutput, worked: tuple[_Begun, np.ndarray]) -> None:
-        begun, scores = worked
-        keep = case.extras.need_scores
-        steps = begun.prepared.steps
-        case.write(predictor.finish(begun.volume, scores, steps, timings=begun.timings, keep_scores=keep), predictor)
+    def end(case: CaseOutput, worked: tuple[_Begun, Any]) -> None:
+        begun, answer = worked
+        made = predictor.finish(
+            begun.volume, begun.prepared, answer, timings=begun.timings, keep_scores=case.extras.need_scores
+        )
+        case.write(made, predictor)
 
     failures = []
     with observer.task("Predicting", len(cases), "case") as task:
@@ -157,7 +154,7 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _remark(case: CaseOutput, volume: Volume, predictor: CasePredictor, observer: Observer) -> None:
+def _remark(case: CaseOutput, volume: Volume, predictor: Segmenter, observer: Observer) -> None:
     """Say when a scan's voxels are far from the training data's; it is segmented all the same."""
     usual = sorted(predictor.plan.original_median_spacing_after_transp)
     own = sorted(volume.geometry.spacing)

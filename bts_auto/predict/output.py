@@ -15,7 +15,7 @@ from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import suffix_of, write_map, write_mask
 from bts_auto.errors import BtsError, PlanError
 from bts_auto.files import atomic_path, read_json, write_json
-from bts_auto.predict.predictor import CasePredictor, Prediction, timed
+from bts_auto.predict.predictor import Segmenter, Prediction, timed
 
 RECORD_SUFFIX = ".prediction.json"
 UNCERTAINTY_FOLDER = "uncertainty"
@@ -102,7 +102,7 @@ class CaseOutput:
         except BtsError:
             return {}
 
-    def write(self, prediction: Prediction, predictor: CasePredictor) -> None:
+    def write(self, prediction: Prediction, predictor: Segmenter) -> None:
         """Write everything. Each file is whole or not there; only the last one, the record, says that all is there."""
         record: dict[str, Any] = {"case": self.files.case, "finished": False, "made_by": self.made_by}
         write_json(self.record, record)
@@ -123,7 +123,7 @@ class CaseOutput:
         }
         write_json(self.record, record)
 
-    def _write_probabilities(self, prediction: Prediction, predictor: CasePredictor) -> None:
+    def _write_probabilities(self, prediction: Prediction, predictor: Segmenter) -> None:
         labels, case = prediction.labels, self.files.case
         paths = probability_images(self.folder, case, labels, _MAP_ENDING)
         stacked = []

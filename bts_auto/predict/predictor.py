@@ -87,6 +87,44 @@ class Prediction:
         return {name: float(sum(counts[v] for v in values)) * voxel for name, values in self.labels.scoring().items()}
 
 
+class Segmenter(Protocol):
+    """What a folder of cases goes through: a scan is prepared, answered and finished, each stage beside the others'.
+
+    What `prepare` and `run` return is the segmenter's own affair.
+    """
+
+    @property
+    def plan(self) -> Plan:
+        """Says which channels a scan has."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What decides about the masks, as JSON."""
+        ...
+
+    def prepare(self, volume: Volume) -> Any:
+        """Bring a scan to the networks' grids."""
+        ...
+
+    def run(self, volume: Volume, prepared: Any) -> Any:
+        """The networks' answers."""
+        ...
+
+    def finish(
+        self, volume: Volume, prepared: Any, answer: Any, *, timings: dict[str, float], keep_scores: bool
+    ) -> Prediction:
+        """From the answers to the mask in the scan's grid."""
+        ...
+
+    def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and probability (z, y, x) of each label or region, of a prediction that kept its scores."""
+        ...
+
+    def uncertainty(self, prediction: Prediction) -> np.ndarray:
+        """Entropy (z, y, x) of the averaged answer, 0 to 1, of a prediction that kept its scores."""
+        ...
+
+
 class CasePredictor:
     """Trained folds of one configuration, ready to segment.
 
@@ -185,14 +223,14 @@ class CasePredictor:
         with timed(timings, "prepare"):
             prepared = self.prepare(volume)
         with timed(timings, "network"):
-            scores = self.predict_prepared(self.network_input(volume, prepared))
-        return self.finish(volume, scores, prepared.steps, timings=timings, keep_scores=keep_scores)
+            scores = self.run(volume, prepared)
+        return self.finish(volume, prepared, scores, timings=timings, keep_scores=keep_scores)
 
     def finish(
         self,
         volume: Volume,
-        scores: np.ndarray,
-        steps: SpatialSteps,
+        prepared: Prepared,
+        answer: np.ndarray,
         *,
         timings: dict[str, float] | None = None,
         keep_scores: bool = False,
@@ -200,20 +238,24 @@ class CasePredictor:
         """From the answer to a prepared image to the prediction: export and post-processing."""
         timings = {} if timings is None else timings
         with timed(timings, "export"):
-            mask = self.postprocess(self.export(scores, steps), volume)
+            mask = self.postprocess(self.export(answer, prepared.steps), volume)
         return Prediction(
             mask,
             volume.geometry,
             self.labels,
             logits=self.averages_logits,
-            scores=scores if keep_scores else None,
-            steps=steps if keep_scores else None,
+            scores=answer if keep_scores else None,
+            steps=prepared.steps if keep_scores else None,
             timings=timings,
         )
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring a scan to the network's grid."""
         return prepare(volume, self.plan, self.configuration)
+
+    def run(self, volume: Volume, prepared: Prepared) -> np.ndarray:
+        """The answer of the networks to a prepared scan: scores (k, z, y, x), see :meth:`predict_prepared`."""
+        return self.predict_prepared(self.network_input(volume, prepared))
 
     def network_input(self, volume: Volume, prepared: Prepared) -> np.ndarray:
         """The prepared image, with one channel for each label of the previous stage's mask where there is one."""
