@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     how.add_argument("--save-probabilities", action="store_true", help="also one float16 image per label or region")
     how.add_argument("--save-uncertainty", action="store_true", help="also the entropy over folds and mirrors")
+    how.add_argument("--preview", action="store_true", help="also a picture of each case with its mask's outlines")
     how.add_argument("--overwrite", action="store_true", help="do finished cases again")
     how.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
     how.add_argument("--part", metavar="I/N", help="only every N-th case, starting with the I-th (for job arrays)")
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             device=arguments.device,
             save_probabilities=arguments.save_probabilities,
             save_uncertainty=arguments.save_uncertainty,
+            preview=arguments.preview,
             overwrite=arguments.overwrite,
             nan_to_zero=arguments.nan_to_zero,
             part=common.part(arguments.part),

@@ -37,6 +37,7 @@ def predict(
     device: str = "auto",
     save_probabilities: bool = False,
     save_uncertainty: bool = False,
+    preview: bool = False,
     overwrite: bool = False,
     nan_to_zero: bool = False,
     part: tuple[int, int] | None = None,
@@ -56,6 +57,8 @@ def predict(
         See :class:`bts_auto.predict.predictor.CasePredictor`.
     save_probabilities, save_uncertainty : bool
         Also write images of probabilities, or of entropy.
+    preview : bool
+        Also draw each case with the outlines of its mask, ``previews/CASE.png``.
     overwrite : bool
         Do finished cases again.
     part : tuple of int, optional
@@ -80,10 +83,30 @@ def predict(
         part=part,
         observer=observer,
     )
+    if preview:
+        _draw(predictor, input, output, result.done, nan_to_zero, observer)
     line = f"{len(result.done)} masks: {output}"
     return Outcome(
         len(result.done), merged(list(result.failures)), {"output": str(output), "cases": list(result.done)}, (line,)
     )
+
+
+def _draw(
+    predictor: Any, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer
+) -> None:
+    """One picture for each finished case."""
+    from bts_auto.data.raw import find_cases
+    from bts_auto.data.readers import read_mask, read_volume, suffix_of
+    from bts_auto.evaluate.folder import from_submission
+    from bts_auto.report.overlay import write_overlay
+
+    plan, labels = predictor.plan, predictor.plan.label_set()
+    found = find_cases(input, len(plan.channel_names), plan.file_ending)[0]
+    for case in observer.track(cases, "Drawing"):
+        images = found[case].images
+        volume = read_volume(images, plan.channel_names, nan_to_zero=nan_to_zero)
+        mask = from_submission(read_mask(output / f"{case}{suffix_of(images[0])}")[0], labels)
+        write_overlay(output / "previews" / f"{case}.png", volume, {"prediction": mask}, labels)
 
 
 def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> CasePredictor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bts_auto.combine.cache import CACHE_ENDING
 from bts_auto.data.labels import Labels
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import read_mask, write_mask
@@ -17,8 +18,8 @@ from bts_auto.evaluate.scores import Scores
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import hash_json, read_json, write_json
 from bts_auto.model.fold import TrainedFold
-from bts_auto.predict.export import export_labels
 from bts_auto.predict.predictor import CasePredictor
+from bts_auto.predict.probabilities import write_probabilities
 from bts_auto.preprocess.store import CaseStore
 
 VALIDATION = "validation"
@@ -99,7 +100,11 @@ def _validate_case(
         mask, _ = read_mask(path)
     else:
         probabilities = predictor.predict_prepared(np.asarray(store.open(case).image[:], np.float32))
-        mask = export_labels(probabilities, steps, fold.labels, fold.configuration.resampling)
+        mask = predictor.export(probabilities, steps)
+        # For choosing among ensembles; the mask is written last and says that both are there.
+        write_probabilities(
+            folder / f"{case}{CACHE_ENDING}", probabilities, steps, fold.labels, fold.configuration.resampling
+        )
         write_mask(path, mask, steps.geometry)
     reference, _ = read_mask(reference_path)
     return score_case(mask, reference, steps.geometry.spacing, fold.labels.scoring(), ignore=fold.labels.ignore)
