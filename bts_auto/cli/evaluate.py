@@ -12,9 +12,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("bts_evaluate", "Score masks against references, per case, label and region.")
     parser.add_argument(
-        "-p", "--predictions", type=Path, required=True, metavar="DIR", help="folder of predicted masks"
+        "-p", "--predictions", type=Path, metavar="DIR", help="folder of masks (default: the last that were made)"
     )
-    parser.add_argument("-g", "--references", type=Path, required=True, metavar="DIR", help="folder of reference masks")
+    parser.add_argument(
+        "-g", "--references", type=Path, metavar="DIR", help="folder of reference masks (default: the dataset's own)"
+    )
     parser.add_argument(
         "--labels", type=Path, metavar="dataset.json", help="what the integers mean (default: the dataset's own)"
     )

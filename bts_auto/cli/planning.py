@@ -14,7 +14,7 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there, else 8)"
     )
-    group.add_argument("--preset", choices=PRESETS, help="the network that is sized (default: the recipe's, else plain)")
+    group.add_argument("--preset", choices=PRESETS, help="what is sized (default: the recipe's, else plain)")
     group.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
 
 

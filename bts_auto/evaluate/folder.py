@@ -51,7 +51,7 @@ def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, 
 
 def evaluate_folder(
     predictions: Path | str,
-    references: Path | str,
+    references: Path | str | Mapping[str, Path],
     labels: Labels,
     *,
     metrics: Sequence[str] | None = None,
@@ -66,8 +66,11 @@ def evaluate_folder(
 
     Parameters
     ----------
-    predictions, references : Path
-        Folders with one label map per case, named alike.
+    predictions : Path
+        Folder with one label map per case.
+    references : Path or mapping of str to Path
+        A folder with masks named alike, each of which should have been predicted; or the mask of each known case, of
+        which those that were not predicted do not matter.
     labels : Labels
         The dataset's labels; every label and region is scored, or only those named in `regions`.
     metrics : sequence of str, optional
@@ -95,12 +98,16 @@ def evaluate_folder(
     named = resolve(metrics)
     rule = empty_rule(empty)
     scored = _chosen_regions(labels, regions)
-    mine, theirs = find_masks(predictions, file_ending), find_masks(references, file_ending)
+    mine = find_masks(predictions, file_ending)
+    expected = not isinstance(references, Mapping)
+    theirs = find_masks(references, file_ending) if expected else dict(references)
+    where = references if expected else "the dataset"
     common = [case for case in mine if case in theirs]
     if not common:
-        raise DataError(f"no case is also in {references}", where=predictions, mend="name masks of a case alike")
-    failures = [CaseFailure(case, f"has no reference in {references}") for case in mine if case not in theirs]
-    failures += [CaseFailure(case, f"has no prediction in {predictions}") for case in theirs if case not in mine]
+        raise DataError(f"no case is also in {where}", where=predictions, mend="name masks of a case alike")
+    failures = [CaseFailure(case, f"has no reference in {where}") for case in mine if case not in theirs]
+    if expected:
+        failures += [CaseFailure(case, f"has no prediction in {predictions}") for case in theirs if case not in mine]
     names = [one.name for one in named]
     work = functools.partial(score_files, labels=labels, regions=scored, metrics=names, empty=rule)
     found: dict[str, CaseScores] = {}

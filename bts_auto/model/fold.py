@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
@@ -16,13 +16,11 @@ from bts_auto.documents import Document
 from bts_auto.errors import ModelError
 from bts_auto.files import hash_file
 from bts_auto.model.build import network_with_weights
+from bts_auto.model.layout import PLAN_FILE, WEIGHTS_FILE, FoldName
 from bts_auto.model.weights import as_precision, load_weights, read_metadata, save_weights
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 
-PLAN_FILE = "plan.json"
-WEIGHTS_FILE = "checkpoint.safetensors"
 MODEL_VERSION = 1
-FoldName = int | Literal["all"]
 
 
 class FoldRecord(Document):
@@ -175,11 +173,6 @@ def parse_record(metadata: Mapping[str, Any], where: object) -> FoldRecord:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ModelError(f"damaged metadata: '{key}': {first['msg']}", where=where) from None
-
-
-def fold_folder(results: Path, recipe: str, configuration: str, fold: FoldName) -> Path:
-    """Where a fold lies below the results of its dataset."""
-    return results / f"{recipe}__{configuration}" / f"fold_{fold}"
 
 
 def find_folds(

@@ -24,7 +24,8 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.files import atomic_path, read_json, write_json
 from bts_auto.model.archive import checked_archive, unpack
 from bts_auto.model.build import network_with_weights
-from bts_auto.model.fold import FoldName, FoldRecord, TrainedFold, fold_folder, write_fold
+from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
+from bts_auto.model.layout import FoldName, fold_folder
 from bts_auto.model.nnunet_plan import dataset_to_nnunet, plan_from_nnunet, plan_to_nnunet
 from bts_auto.model.nnunet_weights import weights_from_nnunet, weights_to_nnunet
 from bts_auto.model.weights import as_precision

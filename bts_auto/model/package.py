@@ -21,7 +21,8 @@ from bts_auto.documents import Document, parse
 from bts_auto.errors import BtsError, ModelError
 from bts_auto.files import atomic_folder, atomic_path
 from bts_auto.model import archive as archives
-from bts_auto.model.fold import PLAN_FILE, WEIGHTS_FILE, FoldName, TrainedFold, fold_folder
+from bts_auto.model.fold import TrainedFold
+from bts_auto.model.layout import PLAN_FILE, WEIGHTS_FILE, FoldName, fold_folder
 from bts_auto.model.weights import as_precision, parse_metadata, parse_weights, serialise
 from bts_auto.plan.schema import Plan
 

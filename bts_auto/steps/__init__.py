@@ -1,8 +1,8 @@
 """The pipeline's verbs as plain functions: the public Python API, and all that the commands call.
 
 Every verb takes the dataset (id, name or None for the default), the workspace folder (None: the default) and an
-observer, and returns an :class:`Outcome`. What is wrong with everything raises a `BtsError`; what is wrong with one case
-stands in `Outcome.failures`. Nothing heavy is imported before a verb is called.
+observer, and returns an :class:`Outcome`. What is wrong with everything raises a `BtsError`; what is wrong with one
+case stands in `Outcome.failures`. Nothing heavy is imported before a verb is called.
 """
 
 from bts_auto.steps.demo import demo

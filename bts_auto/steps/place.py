@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.events import SILENT, Observer
+from bts_auto.files import read_json, write_json
 
 if TYPE_CHECKING:
     from bts_auto.data.raw import RawDataset
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 PLAN_FILE = "plan.json"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 DEFAULT_RECIPE = "default"
+_LAST_PREDICTIONS = ".last_predictions.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,30 @@ class Place:
     raw: Path
     preprocessed: Path
     results: Path
+
+    def remember_predictions(self, folder: Path) -> None:
+        """Note where the last masks of this dataset went."""
+        write_json(self.results / _LAST_PREDICTIONS, {"folder": str(folder.absolute())})
+
+    def last_predictions(self) -> Path:
+        """Where the last masks of this dataset went.
+
+        Raises
+        ------
+        DataError
+            When nothing was predicted yet.
+        """
+        path = self.results / _LAST_PREDICTIONS
+        if not path.exists():
+            raise DataError("nothing was predicted yet", where=self.name, mend="name the folder with -p")
+        return Path(read_json(path)["folder"])
+
+    def references(self) -> dict[str, Path]:
+        """The mask of each case that has one: those of training and, where there is a ``labelsTs``, of testing."""
+        raw = self.dataset()
+        found = {name: case.mask for name, case in raw.training_cases().items() if case.mask is not None}
+        testing = (self.raw / "labelsTs").glob(f"*{raw.file_ending}")
+        return found | {path.name.removesuffix(raw.file_ending): path for path in sorted(testing)}
 
     def dataset(self) -> RawDataset:
         """The raw dataset."""

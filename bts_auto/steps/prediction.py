@@ -12,9 +12,8 @@ from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
-    from bts_auto.ensemble.predictor import JointPredictor
     from bts_auto.model.fold import TrainedFold
-    from bts_auto.predict.predictor import CasePredictor
+    from bts_auto.predict.predictor import CasePredictor, Segmenter
 
 DEFAULT_RECIPE = "default"
 
@@ -67,6 +66,7 @@ def predict(
     from bts_auto.predict.folder import predict_folder
 
     how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision, "device": device}
+    place = None
     if model is not None:
         predictor = _from_file(model, how, observer)
     else:
@@ -83,6 +83,8 @@ def predict(
         part=part,
         observer=observer,
     )
+    if place is not None:
+        place.remember_predictions(output)
     if preview:
         _draw(predictor, input, output, result.done, nan_to_zero, observer)
     line = f"{len(result.done)} masks: {output}"
@@ -152,7 +154,7 @@ def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any
     return CasePredictor(members, previous=previous, observer=observer, **how)
 
 
-def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Observer) -> JointPredictor:
+def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Observer) -> Segmenter:
     """A predictor of what `choose` remembered."""
     from bts_auto.ensemble.predictor import JointPredictor
     from bts_auto.model.fold import find_folds
@@ -164,6 +166,8 @@ def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Ob
     names = " + ".join(f"{one.recipe} {one.configuration} ({len(one.folds)} folds)" for one in best.members)
     rules = ", ".join(rule.name for rule in best.postprocessing)
     observer.note(f"model: {names}, as bts_ensemble chose" + (f"; then {rules}" if rules else ""))
+    if len(predictors) == 1 and not best.postprocessing:
+        return predictors[0]
     return JointPredictor(best, predictors)
 
 
@@ -175,7 +179,7 @@ def _fold_names(folds: Sequence[str | int] | None) -> list[Any] | None:
 
 def _trained(results: Path, recipe: str | None, configuration: str | None) -> tuple[str, str]:
     """The recipe and configuration that are meant; of several that are trained, the one that validated best."""
-    from bts_auto.model.fold import WEIGHTS_FILE
+    from bts_auto.model.layout import WEIGHTS_FILE
 
     there = sorted({tuple(path.parts[-3].split("__")) for path in results.glob(f"*__*/fold_*/{WEIGHTS_FILE}")})
     fitting = [(r, c) for r, c in there if recipe in (None, r) and configuration in (None, c)]

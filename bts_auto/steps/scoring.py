@@ -13,22 +13,10 @@ from bts_auto.files import read_json
 from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
-    from bts_auto.data.labels import Labels
     from bts_auto.ensemble.best import Best
     from bts_auto.evaluate.scores import Scores
 
 SCORES_FILE = "scores.json"
-
-
-def dataset_labels(
-    dataset: str | int | None, workspace: Path | None, document: Path | None, observer: Observer
-) -> Labels:
-    """The labels of a dataset.json given by its path, or of a dataset in the workspace."""
-    from bts_auto.data.labels import Labels
-
-    if document is not None:
-        return Labels.from_dataset(read_json(document))
-    return locate(dataset, workspace, observer).dataset().labels
 
 
 def score_table(scores: Scores, metrics: Sequence[str]) -> tuple[str, ...]:
@@ -44,8 +32,8 @@ def score_table(scores: Scores, metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def evaluate(
-    predictions: Path,
-    references: Path,
+    predictions: Path | None = None,
+    references: Path | None = None,
     *,
     dataset: str | int | None = None,
     workspace: Path | None = None,
@@ -53,19 +41,31 @@ def evaluate(
     output: Path | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
-    """Score a folder of masks against a folder of references.
+    """Score a folder of masks against references.
 
     Parameters
     ----------
+    predictions : Path, optional
+        Default: where the dataset's last masks went.
+    references : Path, optional
+        Default: the dataset's own masks; those of cases that were not predicted do not matter then.
     labels : Path, optional
         A dataset.json that says what the integers mean; default: the dataset's own.
     output : Path, optional
         Folder for ``scores.json`` and ``scores.csv``; default: `predictions`.
     """
+    from bts_auto.data.labels import Labels
     from bts_auto.evaluate.folder import evaluate_folder
 
-    known = dataset_labels(dataset, workspace, labels, observer)
-    scores = evaluate_folder(predictions, references, known, observer=observer)
+    if labels is None or predictions is None or references is None:
+        place = locate(dataset, workspace, observer)
+        known = place.dataset().labels if labels is None else Labels.from_dataset(read_json(labels))
+        predictions = predictions or place.last_predictions()
+        truth: Path | dict[str, Path] = references or place.references()
+        observer.note(f"predictions: {predictions}")
+    else:
+        known, truth = Labels.from_dataset(read_json(labels)), references
+    scores = evaluate_folder(predictions, truth, known, observer=observer)
     path = (output or predictions) / SCORES_FILE
     scores.save(path)
     content = scores.to_json()
@@ -87,7 +87,7 @@ def combine(
 
     if len(inputs) < 2:
         raise DataError("one folder is no ensemble", where=inputs[0], mend="give two or more after -i")
-    known = dataset_labels(dataset, workspace, None, observer)
+    known = locate(dataset, workspace, observer).dataset().labels
     result = combine_folders(inputs, output, known, observer=observer)
     line = f"{len(result.cases)} cases combined by {result.combiner} ({result.reason}): {output}"
     data = {"combiner": result.combiner, "reason": result.reason, "output": str(output), "cases": result.cases}

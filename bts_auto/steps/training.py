@@ -77,7 +77,7 @@ def train(
         Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, budget, device, seed, pretrained,
         restart, workers.
     """
-    from bts_auto.model.fold import fold_folder
+    from bts_auto.model.layout import fold_folder
     from bts_auto.plan.settings import apply_settings
     from bts_auto.train.trainer import train_fold
 

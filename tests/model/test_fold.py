@@ -10,7 +10,8 @@ import torch
 from bts_auto.errors import ModelError, PlanError
 from bts_auto.files import read_json, write_json
 from bts_auto.model.build import build_network
-from bts_auto.model.fold import PLAN_FILE, WEIGHTS_FILE, FoldRecord, TrainedFold, find_folds, fold_folder, write_fold
+from bts_auto.model.fold import FoldRecord, TrainedFold, find_folds, write_fold
+from bts_auto.model.layout import PLAN_FILE, WEIGHTS_FILE, fold_folder
 from bts_auto.model.weights import as_precision, load_weights, save_weights
 from tests.model.tiny import NAME, logits, tiny_fold, tiny_plan
 

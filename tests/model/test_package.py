@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bts_auto.errors import ModelError
-from bts_auto.model.fold import WEIGHTS_FILE, TrainedFold
+from bts_auto.model.fold import TrainedFold
+from bts_auto.model.layout import WEIGHTS_FILE
 from bts_auto.model.package import MANIFEST, export_package, install_package, open_package, package_documents
 from bts_auto.model.weights import save_weights
 from tests.model.tiny import NAME, logits, tiny_fold, tiny_plan

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from bts_auto.model.build import build_network
-from bts_auto.model.fold import FoldName, FoldRecord, TrainedFold, fold_folder, write_fold
+from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
+from bts_auto.model.layout import FoldName, fold_folder
 from bts_auto.plan.schema import Plan
 
 NAME = "3d_fullres"
