@@ -122,6 +122,7 @@ class Loop:
         """
         devices = [self._device] if self._device.type == "cuda" else []
         problem: str | None = None
+        checkpoint.discard_leftovers(self._folder)
         with torch.random.fork_rng(devices):
             while True:
                 with contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ import torch
 
 from bts_auto import machine
 
-# One thread prepares about 8 samples of 64^3 a second; more threads than this only take memory.
+# More threads than this only take memory.
 _MOST_WORKERS = 12
 
 
@@ -35,6 +35,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cpu")
 
 
-def loader_workers(device: torch.device) -> int:
-    """How many threads prepare batches: all cores but one beside a GPU, one beside a network on the same CPU."""
-    return 1 if device.type == "cpu" else max(1, min(_MOST_WORKERS, machine.cores() - 1))
+def loader_workers(device: torch.device, batch_size: int) -> int:
+    """How many threads prepare batches: beside a GPU all cores but one, beside a network on the same CPU one a sample.
+
+    On the CPU the samples of a batch then start together and slow all of the network's threads alike; a single one
+    would slow one of them, for which the others wait.
+    """
+    most = min(_MOST_WORKERS, batch_size) if device.type == "cpu" else _MOST_WORKERS
+    return max(1, min(most, machine.cores() - (device.type != "cpu")))

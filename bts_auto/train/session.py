@@ -161,7 +161,7 @@ class _Session:
 
     def _open(self, cases: tuple[str, ...], seed: int, augment: bool, first: int) -> Iterable[Any]:
         job = self._job
-        workers = loader_workers(self._device) if job.workers is None else job.workers
+        workers = job.workers if job.workers is not None else self._workers()
         return BatchLoader(
             job.store,
             cases,
@@ -174,6 +174,9 @@ class _Session:
             pin_memory=self._device.type == "cuda",
             observer=self._observer,
         )
+
+    def _workers(self) -> int:
+        return loader_workers(self._device, self._configuration.batch_size)
 
     def _open_held_out(self, stream: str, first: int) -> Iterable[Any]:
         seed = int(np.random.SeedSequence((self._configuration.training.seed, _HELD_OUT)).generate_state(1)[0])

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from bts_auto.data.labels import Labels
 from bts_auto.data.splits import Split
-from bts_auto.errors import CaseFailure, DataError, PlanError
+from bts_auto.errors import CaseFailure, DataError, ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import Plan
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import run as runs
+from bts_auto.train.lock import sole_process
 
 if TYPE_CHECKING:
     from bts_auto.data.raw import RawDataset
@@ -127,7 +128,7 @@ def train_fold(
     TrainingInterrupted
         When a signal asked for a stop; the state is saved.
     BtsError
-        When the loss stayed NaN or infinite after a retry.
+        When the loss stayed NaN or infinite after a retry, or another process trains in `folder`.
     """
     plan = runs.effective_plan(plan, config_name, epochs=epochs, iterations=iterations, seed=seed)
     training_cases, validation_cases = _cases(store, fold, split, observer)
@@ -136,31 +137,36 @@ def train_fold(
     settings = runs.settings_of(
         plan, config_name, fold, training_cases, validation_cases, budget=budget, pretrained=pretrained
     )
-    if restart:
-        runs.clear(folder)
-    run = runs.Run.find(folder, settings)
-    finished = _finished(folder, run, validate=validate and raw is not None and bool(validation_cases))
-    if finished is not None:
-        observer.note(f"fold {fold} of {config_name} is trained already ({finished.steps} steps)")
-        return finished
+    must_validate = validate and raw is not None and bool(validation_cases)
+    if not restart:
+        finished = _finished(folder, runs.Run.find(folder, settings), validate=must_validate)
+        if finished is not None:
+            observer.note(f"fold {fold} of {config_name} is trained already ({finished.steps} steps)")
+            return finished
+    if pretrained is not None and not pretrained.exists():
+        raise ModelError("no such package or folder of a trained fold", where=pretrained)
     job = Fold(
-        plan,
-        config_name,
-        fold,
-        store,
-        labels,
-        training_cases,
-        validation_cases,
-        folder,
-        budget,
-        pretrained,
-        device,
-        workers,
-        raw,
+        plan=plan,
+        configuration_name=config_name,
+        fold=fold,
+        store=store,
+        labels=labels,
+        training_cases=training_cases,
+        validation_cases=validation_cases,
+        folder=folder,
+        budget=budget,
+        pretrained=pretrained,
+        device=device,
+        workers=workers,
+        raw=raw,
     )
-    from bts_auto.train.session import train
+    with sole_process(folder):
+        if restart:
+            runs.clear(folder)
+        from bts_auto.train.session import train
 
-    return train(job, run, settings, validate=validate, save_every=save_every, observer=observer, clock=clock)
+        run = runs.Run.find(folder, settings)
+        return train(job, run, settings, validate=validate, save_every=save_every, observer=observer, clock=clock)
 
 
 def _cases(

@@ -106,7 +106,10 @@ def test_accumulation_equals_the_mean_gradient(tmp_path: Path) -> None:
     whole, halves = batch(0), [batch(0), batch(0)]
     for sample, half in enumerate(halves):
         halves[sample] = replace(
-            half, image=half.image[sample : sample + 1], mask=half.mask[sample : sample + 1], cases=(half.cases[sample],)
+            half,
+            image=half.image[sample : sample + 1],
+            mask=half.mask[sample : sample + 1],
+            cases=(half.cases[sample],),
         )
     one = tiny_loop(
         tmp_path / "whole",

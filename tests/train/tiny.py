@@ -68,7 +68,7 @@ def tiny_plan(labels: dict | None = None, network: dict | None = None, **trainin
 
 
 def batch(index: int, seed: int = 0) -> Batch:
-    """Two samples: noise in which the bright voxels of the first channel are the labels. A function of (seed, index)."""
+    """Two samples of noise whose labels are the bright voxels of the first channel; a function of (seed, index)."""
     generator = np.random.default_rng((seed, index))
     image = generator.normal(size=(2, 2, *PATCH)).astype(np.float32)
     mask = np.digitize(image[:, :1], (0.5, 1.2)).astype(np.int16)
