@@ -99,9 +99,10 @@ def evaluate_folder(
     rule = empty_rule(empty)
     scored = _chosen_regions(labels, regions)
     mine = find_masks(predictions, file_ending)
-    expected = not isinstance(references, Mapping)
-    theirs = find_masks(references, file_ending) if expected else dict(references)
-    where = references if expected else "the dataset"
+    if isinstance(references, Mapping):
+        theirs, where, expected = dict(references), "the dataset", False
+    else:
+        theirs, where, expected = find_masks(references, file_ending), str(references), True
     common = [case for case in mine if case in theirs]
     if not common:
         raise DataError(f"no case is also in {where}", where=predictions, mend="name masks of a case alike")

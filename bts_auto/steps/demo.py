@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def demo(folder: Path, *, device: str = "auto", observer: Observer = SILENT) -> 
 
     started = time.monotonic()
     workspace, raw = folder / "workspace", folder / "workspace" / "raw" / DATASET
-    here = {"dataset": DATASET, "workspace": workspace, "observer": observer}
+    here: dict[str, Any] = {"dataset": DATASET, "workspace": workspace, "observer": observer}
     if not (raw / "dataset.json").exists():
         if raw.exists() or (folder.exists() and any(folder.iterdir()) and not workspace.exists()):
             raise BtsError("is not empty", where=folder, mend="give an empty or new folder with -o")

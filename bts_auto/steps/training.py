@@ -13,12 +13,13 @@ from bts_auto.steps.place import Outcome, Place, locate, merged
 if TYPE_CHECKING:
     from bts_auto.data.splits import Split
     from bts_auto.evaluate.scores import Scores
+    from bts_auto.model.layout import FoldName
     from bts_auto.plan.schema import Plan
     from bts_auto.preprocess.store import CaseStore
     from bts_auto.train.trainer import TrainingResult
 
 
-def _splits(place: Place, cases: Sequence[str], fold: str, observer: Observer) -> list[tuple[int | str, Split]]:
+def _splits(place: Place, cases: Sequence[str], fold: str, observer: Observer) -> list[tuple[FoldName, Split]]:
     """Which folds are meant by `fold`, with their cases."""
     from bts_auto.data.splits import Split, load_or_make_splits
 
@@ -86,17 +87,20 @@ def train(
     made.configuration(configuration)
     store = _store(place, made, configuration)
     chosen = _splits(place, sorted(store.cases()), str(fold), observer)
-    results, failures, lines = {}, [], []
+    results: dict[str, Any] = {}
+    failures: list[CaseFailure] = []
+    lines: list[str] = []
     for name, split in chosen:
         folder = fold_folder(place.results, made.recipe, configuration, name)
+        done: TrainingResult | None = None
+        scores: Scores | None = None
         try:
             if validate_only:
-                scores, done = _validate(place, folder, split, store, options.get("device", "auto"), observer), None
+                scores = _validate(place, folder, split, store, options.get("device", "auto"), observer)
             else:
-                common = {"store": store, "split": split, "folder": folder, "labels": made.label_set()}
-                done = train_fold(
-                    made, configuration, name, **common, raw=place.dataset(), observer=observer, **options
-                )
+                common: dict[str, Any] = {"store": store, "split": split, "folder": folder, "raw": place.dataset()}
+                common |= {"labels": made.label_set(), "observer": observer}
+                done = train_fold(made, configuration, name, **common, **options)
                 scores = done.scores
         except BtsError as error:
             if len(chosen) == 1:
