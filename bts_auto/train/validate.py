@@ -99,11 +99,16 @@ def _validate_case(
     if path.exists():
         mask, _ = read_mask(path)
     else:
-        probabilities = predictor.predict_prepared(np.asarray(store.open(case).image[:], np.float32))
-        mask = predictor.export(probabilities, steps)
+        scores = predictor.predict_prepared(np.asarray(store.open(case).image[:], np.float32))
+        mask = predictor.export(scores, steps)
         # For choosing among ensembles; the mask is written last and says that both are there.
         write_probabilities(
-            folder / f"{case}{CACHE_ENDING}", probabilities, steps, fold.labels, fold.configuration.resampling
+            folder / f"{case}{CACHE_ENDING}",
+            scores,
+            steps,
+            fold.labels,
+            fold.configuration.resampling,
+            logits=predictor.averages_logits,
         )
         write_mask(path, mask, steps.geometry)
     reference, _ = read_mask(reference_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,3 +185,23 @@ def test_settings_that_make_no_sense_are_refused(
     with pytest.raises(PlanError, match=message):
         prepared.train(tmp_path / "fold", **option)
     assert not (tmp_path / "fold").exists()
+
+
+def test_a_finished_fold_says_so_without_loading_torch(prepared: Prepared, trained: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from bts_auto.data.raw import RawDataset
+from bts_auto.data.splits import Split
+from bts_auto.plan.schema import Plan
+from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.trainer import train_fold
+plan = Plan.load({str(trained / "plan.json")!r})
+result = train_fold(plan, {NAME!r}, 0, store=CaseStore({str(prepared.store.folder)!r}), split=Split({SPLIT.train},
+    {SPLIT.validation}), folder=Path({str(trained)!r}), labels=plan.label_set(), raw=RawDataset.open(
+    Path({str(prepared.raw.folder)!r})))
+assert result.already_finished and result.scores is not None
+assert "torch" not in sys.modules, "torch was loaded"
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
