@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from bts_auto.errors import PlanError
 from bts_auto.networks.options import UNetOptions
@@ -17,13 +18,45 @@ MAX_GROUPS = 8
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
-_INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _NORMALISATIONS = (nn.InstanceNorm2d, nn.InstanceNorm3d, *_BATCH_NORMS, nn.GroupNorm)
+
+
+def _faster_as_group_norm(x: torch.Tensor) -> bool:
+    """Whether torch normalises `x` faster as groups of one channel, which is the same function.
+
+    Eagerly on a CPU it does (measured with torch 2.13: forward 2 to 8 times, backward in bf16 8 times, a step of the
+    planned U-Net 5 %), but not in channels-last layout. Compilers and exporters get what they know best.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and x.is_contiguous() and not traced
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Torch's, computed in the fastest way that there is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, c, y, x) -> the same shape."""
+        if _faster_as_group_norm(x):
+            return functional.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
+class InstanceNorm3d(nn.InstanceNorm3d):
+    """Torch's, computed in the fastest way that there is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, c, z, y, x) -> the same shape."""
+        if _faster_as_group_norm(x):
+            return functional.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
+_INSTANCE_NORM = {2: InstanceNorm2d, 3: InstanceNorm3d}
 
 
 def convolution(
