@@ -32,7 +32,8 @@ class DecoderStage(nn.Module):
     def forward(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Features one stage down, and the encoder's features, of which the last are used up -> (b, features, \\*s)."""
         x = self.up(x)
-        if x.shape[2:] != skips[-1].shape[2:]:  # the encoder rounded an odd size up
+        # The encoder rounded an odd size up. A trace is not told which, so that it holds for every size.
+        if torch.jit.is_tracing() or x.shape[2:] != skips[-1].shape[2:]:
             for axis, size in enumerate(skips[-1].shape[2:], start=2):
                 x = x.narrow(axis, 0, size)
         x = torch.cat((x, skips.pop()), dim=1)

@@ -131,6 +131,16 @@ def test_export_gives_the_same_logits(name: str, topology: str) -> None:
 
 
 @EVERY_NETWORK
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")
+def test_a_trace_holds_for_every_size(name: str) -> None:
+    network = build(name).eval().requires_grad_(False)
+    network.deep_supervision = False
+    traced = torch.jit.trace(lambda x: network(x)["logits"][0], image("isotropic"), check_trace=False)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(image("odd")), network(image("odd"))["logits"][0], rtol=1e-5, atol=1e-5)
+
+
+@EVERY_NETWORK
 @pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
 @pytest.mark.parametrize("activation", ["leaky_relu", "relu", "elu", "silu", "gelu"])
 def test_every_layer_option_trains(name: str, norm: str, activation: str) -> None:
