@@ -5,9 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = next(
-    line.split('"')[1] for line in (HERE / "bts_auto/__init__.py").read_text().splitlines() if line.startswith("__version__")
-)
+LINES = (HERE / "bts_auto" / "__init__.py").read_text(encoding="utf-8").splitlines()
+VERSION = next(line.split('"')[1] for line in LINES if line.startswith("__version__"))
 COMMANDS = [
     "plan_and_preprocess", "fingerprint", "plan", "preprocess", "train", "predict", "ensemble", "evaluate", "convert",
     "recipes", "demo",

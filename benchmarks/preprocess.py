@@ -2,8 +2,8 @@
 
     python benchmarks/preprocess.py            # three runs each; goes on where it was stopped
 
-Both start from the raw dataset with nothing preprocessed, plan for 1 GB and prepare the same configurations (2d, 3d_fullres,
-3d_lowres). nnU-Net counts at the faster of its default worker counts and two workers.
+Both start from the raw dataset with nothing preprocessed, plan for 1 GB and prepare the same configurations (2d,
+3d_fullres, 3d_lowres). nnU-Net counts at the faster of its default worker counts and two workers.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ TABLE: dict[str, dict[str, Entry]] = {
     },
     "loss": {
         "dice": Entry("bts_auto.losses.dice:SoftDice", "bts_auto.losses.options:DiceOptions"),
-        "cross_entropy": Entry("bts_auto.losses.cross_entropy:CrossEntropy", "bts_auto.losses.options:CrossEntropyOptions"),
+        "cross_entropy": Entry(
+            "bts_auto.losses.cross_entropy:CrossEntropy", "bts_auto.losses.options:CrossEntropyOptions"
+        ),
         "weighted_cross_entropy": Entry(
             "bts_auto.losses.weighted_cross_entropy:WeightedCrossEntropy",
             "bts_auto.losses.options:WeightedCrossEntropyOptions",

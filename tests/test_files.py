@@ -13,9 +13,14 @@ from bts_auto.files import atomic_folder, atomic_path, hash_file, hash_json, rea
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "plan.json"
     write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("killed here")
+
+    def write_half():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("killed here")
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
 
@@ -31,9 +36,14 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
     folder = tmp_path / "case"
     with atomic_folder(folder) as temporary:
         (temporary / "a").write_text("1")
-    with pytest.raises(RuntimeError), atomic_folder(folder) as temporary:
-        (temporary / "a").write_text("2")
-        raise RuntimeError("killed here")
+
+    def write_half():
+        with atomic_folder(folder) as temporary:
+            (temporary / "a").write_text("2")
+            raise RuntimeError("killed here")
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert (folder / "a").read_text() == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["case"]
 

@@ -31,5 +31,5 @@ def test_an_unknown_name_suggests_the_nearest():
 
 
 def test_an_unknown_option_suggests_the_nearest():
-    with pytest.raises(PlanError, match="unknown key 'momentun'.*did you mean 'momentum'"):
+    with pytest.raises(PlanError, match=r"unknown key 'momentun'.*did you mean 'momentum'"):
         registry.options("optimizer", "sgd", {"momentun": 0.9})

@@ -23,8 +23,9 @@ NECROSIS, EDEMA, ENHANCING = 1, 2, 3
 SHAPE = (72, 88, 72)
 SPACING_MM = 2.0
 
-# Relative signal of each tissue in the four sequences, in the order of `SEQUENCES`. What counts is who resembles whom:
-# edema and gliosis differ on T1 only, necrosis and fluid on FLAIR and place, enhancing rim and vessels by place and shape.
+# Relative signal of each tissue in the four sequences, in the order of `SEQUENCES`. What counts is who resembles
+# whom: edema and gliosis differ on T1 only, necrosis and fluid on FLAIR and by place, enhancing rim and vessels by
+# place and shape.
 _SIGNAL = {
     "grey": (0.62, 0.64, 0.62, 0.62),
     "white": (0.88, 0.90, 0.46, 0.50),

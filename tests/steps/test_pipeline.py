@@ -101,7 +101,7 @@ def test_other_settings_than_the_trained_ones_are_named(place):
 
 
 def test_validation_can_be_done_alone(place):
-    where, case = place
+    where, _case = place
     answer = json.loads(run(where, "train", "2d", 0, "--val", "--json").stdout)
     assert set(answer["folds"]["0"]["dice"]) >= {"WT", "TC", "ET"}
 
