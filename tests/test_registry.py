@@ -15,7 +15,7 @@ ALL = [(kind, name) for kind, table in registry.TABLE.items() for name in table]
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_component_can_be_imported(kind, name):
-    assert callable(registry.component(kind, name))
+    assert registry.component(kind, name) is not None
 
 
 def test_options_need_no_torch():
