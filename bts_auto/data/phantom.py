@@ -48,7 +48,14 @@ class Phantom:
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
     """Gaussian random field with zero mean and unit deviation; `sigma` in voxels sets the size of its blobs."""
-    field = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap")
+    # Large blobs need few samples: they are drawn on a coarser grid and interpolated.
+    step = max(1, int(sigma / 2))
+    coarse = tuple(-(-size // step) + 1 for size in shape)
+    field = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma / step, mode="wrap")
+    if step > 1:
+        field = ndimage.zoom(field, step, order=1)[tuple(slice(size) for size in shape)]
+    else:
+        field = field[tuple(slice(size) for size in shape)]
     return (field - field.mean()) / field.std()
 
 
