@@ -90,7 +90,8 @@ def export_labels(
     resampling : Resampling
         Orders with which scores are brought to the original voxels.
     logits : bool
-        Whether `scores` are logits: they are resampled as such, and regions are painted where above 0.
+        Whether `scores` are logits: they are resampled as such, and regions are painted where above 0. As in nnU-Net,
+        resampled logits are compared in half precision, which decides near ties.
     workers : int, optional
         Threads; default: the cores that this process may use.
 
@@ -104,6 +105,7 @@ def export_labels(
     grid = _Grid.of(steps, resampling)
     out = np.zeros(grid.shape, np.uint8 if max(labels.known_values) < 256 else np.uint16)
     limits = None if grid.convex else _limits(scores)
+    half = logits and not steps.resample.is_identity
 
     def fill(box: Box) -> None:
         operators, source = grid.part(box)
@@ -111,7 +113,7 @@ def export_labels(
         if labels.has_regions:
             _paint(block, operators, out[box], labels.regions_class_order, 0.0 if logits else 0.5, limits)
         else:
-            _best(block, operators, out[box], [value[0] for value in labels.members()], limits)
+            _best(block, operators, out[box], [value[0] for value in labels.members()], limits, half)
 
     _over_blocks(fill, list(grid.blocks()), out.size * len(scores), workers)
     return steps.undo(out)
@@ -203,8 +205,9 @@ def _best(
     out: np.ndarray,
     values: Sequence[int],
     limits: Sequence[tuple[float, float]] | None,
+    half: bool,
 ) -> None:
-    """Write the value of the best channel to `out`."""
+    """Write the value of the best channel to `out`; `half`: scores are compared in half precision."""
     contenders = range(len(block)) if limits is not None else _contenders(block)
     best: np.ndarray | None = None
     for channel in contenders:
@@ -212,6 +215,8 @@ def _best(
             out[...] = values[channel]
             return
         score = _interpolate(block[channel], operators, None if limits is None else limits[channel])
+        if half:
+            score = score.astype(np.float16).astype(np.float32)
         if best is None:
             out[...] = values[channel]
             best = score.copy() if np.shares_memory(score, block) else score

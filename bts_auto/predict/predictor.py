@@ -280,7 +280,8 @@ class CasePredictor:
             Probabilities, or logits where `averages_logits`.
         """
         tiles = count_tiles(image.shape[1:], self.configuration, self.tile, self.step_size)
-        with self.observer.task("tiles", tiles, "tile") as task:
+        passes = len(self._engines) if self.averages_logits else 1
+        with self.observer.task("tiles", tiles * passes, "tile") as task:
             scores = predict_array(
                 self._engines,
                 image,

@@ -62,9 +62,7 @@ def divisors(configuration: SegmentationConfiguration) -> tuple[int, ...]:
     return tuple(math.prod(stage[axis] for stage in configuration.strides) for axis in range(configuration.dims))
 
 
-def tile_size(
-    tile: Tile, size: Sequence[int], patch: Sequence[int], divisors: Sequence[int]
-) -> tuple[int, ...]:
+def tile_size(tile: Tile, size: Sequence[int], patch: Sequence[int], divisors: Sequence[int]) -> tuple[int, ...]:
     """The tile in voxels.
 
     Parameters

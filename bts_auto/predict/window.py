@@ -42,6 +42,9 @@ def predict_array(
     Gaussian weights. All of this is linear, so that one array holds the result however many members there are. A tile
     whose input is constant is computed once, and its answer used wherever the same constant comes again.
 
+    Logits of tiles of the planned size are averaged with nnU-Net's arithmetic, engine after engine in half precision,
+    so that a model that comes from there gives the same mask: near ties are decided by the rounding.
+
     Parameters
     ----------
     engine : Engine or sequence of Engine
@@ -61,7 +64,7 @@ def predict_array(
     averaging : str, optional
         What is averaged: ``"probabilities"`` or ``"logits"`` (nnU-Net's).
     task : Task, optional
-        Advanced by 1 for each tile; see :func:`count_tiles`.
+        Advanced by 1 for each tile; see :func:`count_tiles`. Logits: once more for each further engine.
 
     Returns
     -------
@@ -77,20 +80,30 @@ def predict_array(
     padded = _padded(torch.as_tensor(image).to(device), grid)
     # A slice thick tile loses its first axis on the way into a two-dimensional network.
     squeeze = configuration.dims == 2
-    joined = _Joined(grid)
-    answers: dict[tuple[float, ...], torch.Tensor] = {}
-    with torch.inference_mode():
+    as_peer = averaging == "logits" and grid.tile[-configuration.dims :] == tuple(configuration.patch_size)
+
+    def joined(members: Sequence[Engine]) -> torch.Tensor:
+        whole = _Joined(grid, torch.float16 if as_peer else torch.float32)
+        answers: dict[tuple[float, ...], torch.Tensor] = {}
         for regions_of_batch, batch, constant in _batches(padded, grid, device, squeeze):
-            if constant is not None and constant in answers:
-                answer = answers[constant].expand(len(batch), *answers[constant].shape[1:])
-            else:
-                answer = _answer(engines, batch, flips, activation)
+            if constant is None or constant not in answers:
+                answer = _answer(members, batch, flips, activation)
                 if constant is not None:
-                    answers[constant] = answer[:1].clone()
-            joined.add(regions_of_batch, answer.unsqueeze(2) if squeeze else answer)
+                    answers[constant] = answer
+            else:
+                answer = answers[constant]
+            whole.add(regions_of_batch, answer.unsqueeze(2) if squeeze else answer)
             if task is not None:
                 task.advance(len(regions_of_batch))
-        return joined.result()
+        return whole.result()
+
+    with torch.inference_mode():
+        if averaging == "probabilities":
+            return joined(engines)
+        total = joined(engines[:1])
+        for one in engines[1:]:
+            total += joined([one])
+        return total.div_(len(engines)).float()
 
 
 def count_tiles(
@@ -141,7 +154,6 @@ def _batches(
     """Regions, their batch (b, c, *tile) on the device, and the constant if it is one of constant tiles."""
     most = max(1, _BATCH_VOXELS.get(device.type, 0) // math.prod(grid.tile))
     waiting: list[tuple[slice, ...]] = []
-    flat: dict[tuple[float, ...], list[tuple[slice, ...]]] = {}
 
     def stack(regions: Sequence[tuple[slice, ...]]) -> torch.Tensor:
         tiles = torch.stack([image[(slice(None), *region)] for region in regions])
@@ -149,18 +161,15 @@ def _batches(
 
     for region in grid:
         constant = _constant(image[(slice(None), *region)])
-        if constant is not None:
-            flat.setdefault(constant, []).append(region)
-            continue
-        waiting.append(region)
-        if len(waiting) == most:
+        if constant is None:
+            waiting.append(region)
+        if waiting and (constant is not None or len(waiting) == most):
             yield waiting, stack(waiting), None
             waiting = []
+        if constant is not None:
+            yield [region], stack([region]), constant
     if waiting:
         yield waiting, stack(waiting), None
-    for constant, same in flat.items():
-        for region in same:
-            yield [region], stack([region]), constant
 
 
 def _constant(tile: torch.Tensor) -> tuple[float, ...] | None:
@@ -191,36 +200,46 @@ def _answer(
 
 
 class _Joined:
-    """The weighted mean of the answers to all tiles."""
+    """The weighted mean of the answers to all tiles, summed up in `precision`."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, precision: torch.dtype) -> None:
         self._grid = grid
+        self._precision = precision
         self._scores: torch.Tensor | None = None
-        self._weights = torch.empty(0)
+        self._weights = self._totals = torch.empty(0)
 
     def add(self, regions: Sequence[tuple[slice, ...]], answers: torch.Tensor) -> None:
         """Take in the answers (b, k, *tile) to the tiles at `regions`."""
-        if len(self._grid) == 1:
+        if len(self._grid) == 1 and self._precision == torch.float32:
             self._scores = answers[0]
             return
         if self._scores is None:
             self._allocate(answers.shape[1], answers.device)
         assert self._scores is not None
         for region, answer in zip(regions, answers.to(self._scores.device), strict=True):
-            self._scores[(slice(None), *region)].addcmul_(answer, self._weights)
+            if self._precision == torch.float32:
+                self._scores[(slice(None), *region)].addcmul_(answer, self._weights)
+            else:  # products in single precision, sums in half
+                self._scores[(slice(None), *region)] += answer * self._weights
+                self._totals[region] += self._weights
 
     def _allocate(self, channels: int, device: torch.device) -> None:
         shape = (channels, *(totals.size for totals in self._grid.axis_totals()))
         if device.type == "cuda" and 4 * math.prod(shape) > _SCORES_SHARE * torch.cuda.mem_get_info(device)[0]:
             device = torch.device("cpu")
-        self._scores = torch.zeros(shape, device=device)
-        self._weights = torch.from_numpy(gaussian_weights(self._grid.tile)).to(device)
+        self._scores = torch.zeros(shape, dtype=self._precision, device=device)
+        self._weights = torch.from_numpy(gaussian_weights(self._grid.tile)).to(device, self._precision)
+        if self._precision != torch.float32:
+            self._weights[self._weights == 0] = self._weights[self._weights > 0].min()
+            self._totals = torch.zeros(shape[1:], dtype=self._precision, device=device)
 
     def result(self) -> torch.Tensor:
         """The mean, cut to the image."""
         assert self._scores is not None
         scores = self._scores
-        if len(self._grid) > 1:
+        if self._precision != torch.float32:
+            scores /= self._totals
+        elif len(self._grid) > 1:
             # Tiles lie on a grid, so that the sum of their weights in space is a product of sums along the axes.
             for axis, totals in enumerate(self._grid.axis_totals(), start=1):
                 shape = [1] * 4

@@ -40,7 +40,6 @@ def make_configuration(patch_size: Sequence[int] = (8, 8, 8), **changes: Any) ->
         "batch_dice": False,
         "normalization_schemes": ("ZScoreNormalization",) * 2,
         "use_mask_for_norm": (False, False),
-        "inference": {"averaging": "logits"},
     }
     return SegmentationConfiguration(**(values | changes))
 
