@@ -1,0 +1,15 @@
+"""Where trained folds lie and what their files are called. Needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+PLAN_FILE = "plan.json"
+WEIGHTS_FILE = "checkpoint.safetensors"
+FoldName = int | Literal["all"]
+
+
+def fold_folder(results: Path, recipe: str, configuration: str, fold: FoldName) -> Path:
+    """Where a fold lies below the results of its dataset."""
+    return results / f"{recipe}__{configuration}" / f"fold_{fold}"
