@@ -26,34 +26,34 @@ _BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _NORMALISATIONS = (nn.InstanceNorm2d, nn.InstanceNorm3d, *_BATCH_NORMS, nn.GroupNorm)
 
 
-def _faster_as_group_norm(x: torch.Tensor) -> bool:
-    """Whether torch normalises `x` faster as groups of one channel, which is the same function.
+def _normalise_instances(x: torch.Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> torch.Tensor:
+    """Normalise each channel of each sample, in the fastest way that there is.
 
-    Eagerly on a CPU it does (measured with torch 2.13: forward 2 to 8 times, backward in bf16 8 times, a step of the
-    planned U-Net 5 %), but not in channels-last layout. Compilers and exporters get what they know best.
+    Groups of one channel are instances, and on a CPU torch normalises groups faster (measured with torch 2.13: forward
+    2 to 8 times, backward in bf16 8 times, a step of the planned U-Net 5 %), but not in channels-last layout. Compilers
+    and exporters get what they know best, without torch's checks of sizes, at which a trace would warn.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.device.type == "cpu" and x.is_contiguous() and not traced
+    if x.device.type == "cpu" and x.is_contiguous() and not traced:
+        return functional.group_norm(x, layer.num_features, layer.weight, layer.bias, layer.eps)
+    cudnn = torch.backends.cudnn.enabled
+    return torch.instance_norm(x, layer.weight, layer.bias, None, None, True, 0.0, layer.eps, cudnn)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Torch's, computed in the fastest way that there is."""
+    """Torch's, faster."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, c, y, x) -> the same shape."""
-        if _faster_as_group_norm(x):
-            return functional.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
-        return super().forward(x)
+        return _normalise_instances(x, self)
 
 
 class InstanceNorm3d(nn.InstanceNorm3d):
-    """Torch's, computed in the fastest way that there is."""
+    """Torch's, faster."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, c, z, y, x) -> the same shape."""
-        if _faster_as_group_norm(x):
-            return functional.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
-        return super().forward(x)
+        return _normalise_instances(x, self)
 
 
 _INSTANCE_NORM = {2: InstanceNorm2d, 3: InstanceNorm3d}
