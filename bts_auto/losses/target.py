@@ -48,12 +48,3 @@ class Target:
     def device(self) -> torch.device:
         """Where the tensors lie."""
         return self._truth.device
-
-    def to(self, device: torch.device | str) -> Target:
-        """The same target on another device."""
-
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
-
-        maps = {name: tensor.to(device, non_blocking=True) for name, tensor in self.maps.items()}
-        return Target(move(self.classes), move(self.regions), move(self.valid), maps)
