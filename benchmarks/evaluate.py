@@ -4,7 +4,7 @@
 
 The peers live in an environment of their own, which is made on first use ($BTS_ORACLE_ENV names another). Both sides
 score each pair in turn on one thread, from masks in memory; imports do not count. Values must agree to 1e-6 of
-their size (MONAI computes in single precision).
+their size; MONAI's percentile to 1e-4, since its rank among many distances is computed in single precision.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ METRICS = {
     "BraTS 2023": ("lesion_dice@GLI", "lesion_hd95@GLI"),
 }
 TOLERANCE = 1e-6
+LOOSE = {"hd95_directed": 1e-4}
 PACKAGES = ("monai", "surface-distance", "SimpleITK", "scipy", "connected-components-3d")
 
 
@@ -108,9 +109,12 @@ def score_ours(prediction: np.ndarray, reference: np.ndarray) -> dict[str, dict]
 
 
 def largest_difference(ours: dict, theirs: dict) -> float:
-    """Over all regions and metrics, as a share of the value where that is above 1."""
-    pairs = [(ours[region][metric], theirs[region][metric]) for region in ours for metric in ours[region]]
-    return max(abs(mine - other) / max(1.0, abs(other)) for mine, other in pairs)
+    """Over all regions and metrics, as a share of the value where that is above 1, and of what is allowed."""
+    return max(
+        abs(ours[region][metric] - other) / max(1.0, abs(other)) / LOOSE.get(metric, TOLERANCE)
+        for region in ours
+        for metric, other in theirs[region].items()
+    )
 
 
 def measure(pairs: int, record: Path) -> dict[str, list[dict[str, float]]]:
@@ -157,10 +161,10 @@ def main() -> int:
     else:
         for name, one in result.items():
             print(
-                f"{name:26} theirs {one['theirs_s']:7.2f} s  ours {one['ours_s']:6.2f} s  "
-                f"ratio {one['ratio']:5.1f}  largest difference {one['largest_difference']:.1e}"
+                f"{name:26} theirs {one['theirs_s']:7.2f} s  ours {one['ours_s']:6.2f} s  ratio {one['ratio']:5.1f}  "
+                f"largest difference {one['largest_difference']:.2f} of what is allowed"
             )
-    return int(any(one["largest_difference"] > TOLERANCE for one in result.values()))
+    return int(any(one["largest_difference"] > 1 for one in result.values()))
 
 
 if __name__ == "__main__":
