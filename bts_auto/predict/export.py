@@ -216,7 +216,7 @@ def _best(
             return
         score = _interpolate(block[channel], operators, None if limits is None else limits[channel])
         if half:
-            score = score.astype(np.float16).astype(np.float32)
+            score = _as_half(score)
         if best is None:
             out[...] = values[channel]
             best = score.copy() if np.shares_memory(score, block) else score
@@ -225,6 +225,17 @@ def _best(
             out, values[channel], where=score > best, casting="unsafe"
         )
         np.maximum(best, score, out=best)
+
+
+def _as_half(array: np.ndarray) -> np.ndarray:
+    """Round float32 to the 11 significant bits of float16, to even; without its limits, and several times as fast."""
+    bits = array.view(np.uint32)
+    rounded = bits >> np.uint32(13)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x0FFF)
+    rounded += bits
+    rounded &= np.uint32(0xFFFFE000)
+    return rounded.view(np.float32)
 
 
 def _contenders(block: np.ndarray) -> Sequence[int]:
