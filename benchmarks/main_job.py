@@ -3,8 +3,8 @@
     python benchmarks/main_job.py              # goes on where it was stopped
 
 The commands of ours, each measured from outside (wall time, peak memory of its process tree), then the Dice of WT, TC
-and ET on the patient that fold 0 holds out. nnU-Net trains with its own plan for 1 GB on the same three patients for the
-same number of steps; its mask of the same patient is scored by the same code.
+and ET on the patient that fold 0 holds out. nnU-Net trains with its own plan for 1 GB on the same three patients for
+the same number of steps; its mask of the same patient is scored by the same code.
 """
 
 from __future__ import annotations
