@@ -6,6 +6,7 @@ region, between the two masks and against the reference.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,11 +91,21 @@ def trained(one_thread: None) -> nn.Module:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bfloat16_leaves_the_masks_of_a_trained_network_alone(trained, engine):
+    check_masks(trained, engine=engine, device="cpu", precision="bf16")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_float16_leaves_the_masks_of_a_trained_network_alone(trained):
+    check_masks(copy.deepcopy(trained), engine="torch", device="cuda", precision="fp16")
+
+
+def check_masks(network, *, device, **how):
+    """Compare the masks of eight cases with those in single precision."""
     generator = torch.Generator().manual_seed(1)
     cases = [make_spheres(generator) for _ in range(8)]
     batch, labels = torch.stack([image for image, _ in cases]), np.stack([labels.numpy() for _, labels in cases])
-    exact = build_engine(trained, engine="torch", device="cpu", precision="fp32").logits(batch).argmax(1).numpy()
-    brief = build_engine(trained, engine=engine, device="cpu", precision="bf16").logits(batch).argmax(1).numpy()
+    exact = build_engine(network, engine="torch", device="cpu", precision="fp32").logits(batch).argmax(1).numpy()
+    brief = build_engine(network, device=device, **how).logits(batch.to(device)).argmax(1).cpu().numpy()
     for values in ((1, 2), (2,)):
         masks = [np.isin(array, values) for array in (exact, brief, labels)]
         assert dice(masks[0], masks[2]) > 0.85
