@@ -11,7 +11,10 @@ from bts_auto.cli import common
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("bts_train", "Train a configuration on a fold, then validate on the held-out cases.")
-    parser.add_argument("configuration", metavar="CONFIG", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
+    parser.add_argument(
+        "configuration", metavar="CONFIG",
+        help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres (which trains the 3d_lowres folds that it needs first)",
+    )  # fmt: skip
     parser.add_argument("fold", metavar="FOLD", help="a number, 'all' (every case trains) or 'cv' (every fold in turn)")
     parser.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change the plan: training.epochs=50")

@@ -25,7 +25,7 @@ from bts_auto.predict.entropy import export_entropy
 from bts_auto.predict.export import export_labels, export_scores
 from bts_auto.predict.tiles import Tile
 from bts_auto.predict.window import count_tiles, predict_array
-from bts_auto.preprocess.prepare import Prepared, prepare
+from bts_auto.preprocess.prepare import Prepared, prepare, prepare_mask
 from bts_auto.preprocess.spatial import SpatialSteps
 
 
@@ -140,6 +140,9 @@ class CasePredictor:
         In place of the plan's.
     previous : CasePredictor, optional
         For a configuration with a previous stage: what predicts that stage.
+    given_previous : bool
+        The masks of a previous stage come with the prepared images (see :func:`guided`), which are all that is asked
+        about; nothing needs to predict that stage.
     cache : Path, optional
         A folder for what engines compile.
     observer : Observer
@@ -162,6 +165,7 @@ class CasePredictor:
         step_size: float | None = None,
         tile: Tile | None = None,
         previous: CasePredictor | None = None,
+        given_previous: bool = False,
         cache: Path | None = None,
         observer: Observer = SILENT,
     ) -> None:
@@ -176,7 +180,7 @@ class CasePredictor:
         planned = self.configuration.inference.mirror_axes
         self.mirror_axes = (planned if tta else ()) if isinstance(tta, bool) else tuple(tta)
         self.observer = observer
-        if self.configuration.previous_stage is not None and previous is None:
+        if self.configuration.previous_stage is not None and previous is None and not given_previous:
             raise ModelError(
                 f"needs the previous stage '{self.configuration.previous_stage}'", where=self.configuration_name
             )
@@ -261,11 +265,11 @@ class CasePredictor:
         """The prepared image, with one channel for each label of the previous stage's mask where there is one."""
         if self._previous is None:
             return prepared.image
-        mask = self._previous.predict(volume).mask
-        guided = prepare(volume, self.plan, self.configuration, mask)
-        assert guided.mask is not None
-        values = previous_stage_labels(self.plan, self.configuration)
-        return np.concatenate([prepared.image, np.stack([guided.mask == value for value in values])], dtype=np.float32)
+        before = self._previous.prepare(volume)
+        # Not post-processed: in training the second stage saw the first one's plain masks.
+        mask = self._previous.export(self._previous.run(volume, before), before.steps)
+        on_grid = prepare_mask(mask, prepared.steps, self.configuration)
+        return guided(prepared.image, on_grid, previous_stage_labels(self.plan, self.configuration))
 
     def predict_prepared(self, image: np.ndarray | torch.Tensor) -> np.ndarray:
         """Scores of a prepared image.
@@ -318,6 +322,24 @@ class CasePredictor:
         """Entropy of the averaged answer in the scan's grid, 0 (sure) to 1; `prediction` must have kept its scores."""
         scores, steps = prediction.kept()
         return export_entropy(scores, steps, self.labels, self.configuration.resampling, logits=prediction.logits)
+
+
+def guided(image: np.ndarray, mask: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """A prepared image followed by a channel for each label of a previous stage.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (c, z, y, x)
+    mask : ndarray of int, shape (z, y, x)
+        The previous stage's, on the image's grid.
+    values : sequence of int
+        The labels, see :func:`bts_auto.model.build.previous_stage_labels`.
+
+    Returns
+    -------
+    ndarray of float32, shape (c + len(values), z, y, x)
+    """
+    return np.concatenate([image, np.stack([mask == value for value in values])], dtype=np.float32)
 
 
 def _common(folds: Sequence[Fold]) -> Fold:

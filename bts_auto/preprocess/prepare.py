@@ -119,6 +119,28 @@ def prepare_all(
         yield Prepared(*arrays, SpatialSteps(volume.geometry, (*turns, crop, resampling)), annotated=mask is not None)
 
 
+def prepare_mask(mask: np.ndarray, steps: SpatialSteps, configuration: SegmentationConfiguration) -> np.ndarray:
+    """Bring a label map from a scan's grid to that of the prepared scan, to be an input of a later stage.
+
+    Unlike an annotation's, its background is 0 everywhere: a mark would take part in the interpolation.
+
+    Parameters
+    ----------
+    mask : ndarray of int, shape (z, y, x)
+        On the scan's grid.
+    steps : SpatialSteps
+        What was done to the scan.
+
+    Returns
+    -------
+    ndarray of int16, shape `steps.shape`
+    """
+    if mask.shape != steps.geometry.size:
+        raise DataError(f"mask of shape {mask.shape} for an image of shape {steps.geometry.size}")
+    cropped = np.array(steps.apply(mask), dtype=np.int16, order="C")
+    return _resampled_mask(cropped, steps.resample, configuration)
+
+
 def _result(configuration: SegmentationConfiguration, resampling: Resample) -> tuple[object, ...]:
     """What decides the arrays: equal results are worked out once."""
     schemes = (configuration.normalization_schemes, configuration.use_mask_for_norm)

@@ -73,12 +73,12 @@ class StoredCase:
     @cached_property
     def image(self) -> Any:
         """blosc2.NDArray of float16 or float32, shape (c, z, y, x)."""
-        return _open(self.folder / IMAGE)
+        return open_array(self.folder / IMAGE)
 
     @cached_property
     def mask(self) -> Any:
         """blosc2.NDArray of int8 to int32, shape (z, y, x)."""
-        return _open(self.folder / MASK)
+        return open_array(self.folder / MASK)
 
     @cached_property
     def foreground(self) -> dict[Key, np.ndarray]:
@@ -181,8 +181,8 @@ class CaseStore:
 
         def fill(folder: Path) -> None:
             image = prepared.image.astype(image_type(prepared.image, dtype), copy=False)
-            _save(folder / IMAGE, image, patch_size, shuffle=interpolated)
-            _save(folder / MASK, mask.astype(mask_type(mask), copy=False), patch_size, shuffle=False)
+            save_array(folder / IMAGE, image, patch_size, shuffle=interpolated)
+            save_array(folder / MASK, mask.astype(mask_type(mask), copy=False), patch_size, shuffle=False)
             np.save(folder / FOREGROUND, joined, allow_pickle=False)
 
         self._put(case, fill, _properties(case, prepared, table, record))
@@ -233,7 +233,7 @@ def _properties(case: str, prepared: Prepared, table: list[dict], record: Mappin
     }
 
 
-def _save(path: Path, array: np.ndarray, patch_size: Sequence[int] | None, *, shuffle: bool) -> None:
+def save_array(path: Path, array: np.ndarray, patch_size: Sequence[int] | None, *, shuffle: bool) -> None:
     """Compress an array. Interpolated numbers gain 10 % from shuffled bytes; original intensities lose 8 %."""
     import blosc2
 
@@ -249,7 +249,7 @@ def _save(path: Path, array: np.ndarray, patch_size: Sequence[int] | None, *, sh
     )
 
 
-def _open(path: Path) -> Any:
+def open_array(path: Path) -> Any:
     import blosc2
 
     mapped = {} if os.name == "nt" else {"mmap_mode": "r"}  # mapped files cannot be replaced on Windows

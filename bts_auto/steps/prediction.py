@@ -116,8 +116,9 @@ def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> CasePred
     from bts_auto.model.package import open_package
     from bts_auto.predict.predictor import CasePredictor
 
-    members = [TrainedFold(model)] if model.is_dir() else open_package(model)
-    return CasePredictor(members, observer=observer, **how)
+    if model.is_dir():  # a fold among its dataset's results, where an earlier stage lies too
+        return case_predictor(model.absolute().parent.parent, [TrainedFold(model)], how, observer)
+    return CasePredictor(open_package(model), observer=observer, **how)
 
 
 def _from_results(

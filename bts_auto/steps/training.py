@@ -6,46 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bts_auto.errors import BtsError, CaseFailure, DataError
+from bts_auto.errors import BtsError, CaseFailure
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.place import Outcome, Place, locate, merged
+from bts_auto.steps.cascade import previous_masks, stages_before
+from bts_auto.steps.place import Outcome, locate, merged
+from bts_auto.steps.stage import Stage
 
 if TYPE_CHECKING:
-    from bts_auto.data.splits import Split
     from bts_auto.evaluate.scores import Scores
     from bts_auto.model.layout import FoldName
-    from bts_auto.plan.schema import Plan
-    from bts_auto.preprocess.store import CaseStore
     from bts_auto.train.trainer import TrainingResult
 
-
-def _splits(place: Place, cases: Sequence[str], fold: str, observer: Observer) -> list[tuple[FoldName, Split]]:
-    """Which folds are meant by `fold`, with their cases."""
-    from bts_auto.data.splits import Split, load_or_make_splits
-
-    if fold == "all":
-        return [("all", Split(train=tuple(cases), validation=()))]
-    splits = load_or_make_splits(place.raw, place.preprocessed, cases, observer)
-    if fold == "cv":
-        return list(enumerate(splits))
-    if not fold.isdigit() or int(fold) >= len(splits):
-        known = ", ".join(map(str, range(len(splits))))
-        raise DataError(f"there is no fold '{fold}'", where=place.name, mend=f"folds are {known}, 'all' and 'cv'")
-    return [(int(fold), splits[int(fold)])]
-
-
-def _store(place: Place, made: Plan, configuration: str) -> CaseStore:
-    from bts_auto.preprocess.dataset import store_folder
-    from bts_auto.preprocess.store import CaseStore
-
-    store = CaseStore(store_folder(place.preprocessed, made, configuration))
-    if not store.cases():
-        raise DataError(
-            f"no case is preprocessed for {configuration}",
-            where=place.name,
-            mend=f"run bts_preprocess -d {place.name} -c {configuration}",
-        )
-    return store
+# What also holds for the folds of earlier stages that a command has to train first.
+_FOR_EVERY_STAGE = ("epochs", "iterations", "device", "seed", "workers")
 
 
 def train(
@@ -56,11 +29,15 @@ def train(
     workspace: Path | None = None,
     recipe: str | Path | None = None,
     settings: Sequence[str] = (),
+    budget: float | None = None,
     validate_only: bool = False,
     observer: Observer = SILENT,
     **options: Any,
 ) -> Outcome:
     """Train a configuration on one fold, on all cases (``"all"``) or on every fold in turn (``"cv"``).
+
+    The second stage of a cascade trains with masks of the first that come from folds which held each case out: folds
+    of the first stage that are not trained are trained before, with the same epochs, iterations, seed and device.
 
     Parameters
     ----------
@@ -72,56 +49,91 @@ def train(
         A recipe's name or file, laid over the plan.
     settings : sequence of str
         Changes to the configuration, ``"training.epochs=50"``.
+    budget : float, optional
+        Seconds for everything that this call does; several trainings get equal parts.
     validate_only : bool
         Only validate what is trained.
     **options
-        Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, budget, device, seed, pretrained,
-        restart, workers.
+        Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, device, seed, pretrained, restart,
+        workers.
     """
-    from bts_auto.model.layout import fold_folder
     from bts_auto.plan.settings import apply_settings
-    from bts_auto.train.trainer import train_fold
+    from bts_auto.train.run import shares_of_budget
 
     place = locate(dataset, workspace, observer)
     made = apply_settings(place.plan(recipe), settings, configuration)
-    made.configuration(configuration)
-    store = _store(place, made, configuration)
-    chosen = _splits(place, sorted(store.cases()), str(fold), observer)
-    results: dict[str, Any] = {}
-    failures: list[CaseFailure] = []
-    lines: list[str] = []
+    stage = Stage.open(place, made, configuration, observer)
+    chosen = stage.named(str(fold))
+    earlier = [before.folder(number) for before, number in stages_before(stage)]
+    shares = shares_of_budget(budget, [*earlier, *(stage.folder(name) for name, _ in chosen)])
+    shared = {key: options[key] for key in _FOR_EVERY_STAGE if key in options}
+    how = None if validate_only else {folder: shared | {"budget": shares[folder]} for folder in earlier}
+    cases = sorted(
+        {case for _, split in chosen for case in (*split.train, *split.validation)} & set(stage.store.cases())
+    )
+    previous = previous_masks(stage, cases, how)
+    trained = _Trained(stage)
     for name, split in chosen:
-        folder = fold_folder(place.results, made.recipe, configuration, name)
-        done: TrainingResult | None = None
-        scores: Scores | None = None
         try:
             if validate_only:
-                scores = _validate(place, folder, split, store, options.get("device", "auto"), observer)
+                held_out = [case for case in split.validation if case in cases]
+                scores = stage.validate(name, held_out, previous, device=options.get("device", "auto"))
+                trained.add(name, scores, None)
             else:
-                common: dict[str, Any] = {"store": store, "split": split, "folder": folder, "raw": place.dataset()}
-                common |= {"labels": made.label_set(), "observer": observer}
-                done = train_fold(made, configuration, name, **common, **options)
-                scores = done.scores
-        except BtsError as error:
-            if len(chosen) == 1:
+                done = stage.train(name, split, previous, budget=shares[stage.folder(name)], **options)
+                trained.add(name, done.scores, done)
+        except Exception as error:
+            if len(chosen) == 1 or isinstance(error, MemoryError):
                 raise
-            failures.append(CaseFailure(f"fold {name}", str(error)))
-            continue
-        failures.extend(scores.failures if scores is not None else ())
-        results[str(name)] = _as_json(folder, scores, done)
-        lines.extend(_lines(name, folder, scores))
-    data = {"dataset": place.name, "configuration": configuration, "recipe": made.recipe, "folds": results}
-    return Outcome(len(results), merged(failures), data, tuple(lines))
+            reason = str(error) if isinstance(error, BtsError) else f"{type(error).__name__}: {error}"
+            observer.warn(f"fold {name} failed, the others go on: {reason}")
+            trained.failures.append(CaseFailure(f"fold {name}", reason))
+    return trained.outcome(cross_validated=fold == "cv")
 
 
-def _validate(place: Place, folder: Path, split: Split, store: CaseStore, device: str, observer: Observer) -> Scores:
-    from bts_auto.model.fold import TrainedFold
-    from bts_auto.train.validate import validate_fold
+class _Trained:
+    """Collects what came of the folds of a stage."""
 
-    references = place.dataset().training_cases()
-    return validate_fold(
-        TrainedFold(folder), split.validation, store=store, references=references, device=device, observer=observer
-    )
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._folds: dict[str, Any] = {}
+        self._lines: list[str] = []
+        self._scores: list[Scores] = []
+        self.failures: list[CaseFailure] = []
+
+    def add(self, name: FoldName, scores: Scores | None, done: TrainingResult | None) -> None:
+        """Count a fold that is trained."""
+        folder = self._stage.folder(name)
+        if scores is not None:
+            self.failures.extend(scores.failures)
+            self._scores.append(scores)
+        self._folds[str(name)] = _as_json(folder, scores, done)
+        self._lines.append(f"fold {name}: {folder}")
+        if scores is not None and scores.cases:
+            self._lines.append(f"fold {name}: {_dice_line(scores)}")
+
+    def outcome(self, *, cross_validated: bool) -> Outcome:
+        """All of it, with the mean over the held-out cases of all folds where there are several."""
+        stage = self._stage
+        data = {
+            "dataset": stage.place.name,
+            "configuration": stage.configuration,
+            "recipe": stage.plan.recipe,
+            "folds": self._folds,
+        }
+        lines = list(self._lines)
+        if cross_validated and any(scores.cases for scores in self._scores):
+            pooled = _pooled(self._scores)
+            data["dice"] = {region: pooled.mean("dice", [region]) for region in pooled.regions}
+            lines.append(f"{stage.configuration}, {len(self._scores)} folds: {_dice_line(pooled)}")
+        return Outcome(len(self._folds), merged(self.failures), data, tuple(lines))
+
+
+def _pooled(several: Sequence[Scores]) -> Scores:
+    """The scores of all cases together; a case that several folds have held out counts once."""
+    from bts_auto.evaluate.scores import Scores
+
+    return Scores.of({case: scored for scores in several for case, scored in scores.cases.items()})
 
 
 def _as_json(folder: Path, scores: Scores | None, done: TrainingResult | None) -> dict[str, Any]:
@@ -139,10 +151,7 @@ def _as_json(folder: Path, scores: Scores | None, done: TrainingResult | None) -
     return record
 
 
-def _lines(name: int | str, folder: Path, scores: Scores | None) -> list[str]:
-    lines = [f"fold {name}: {folder}"]
-    if scores is not None and scores.cases:
-        cases = f"{len(scores.cases)} held-out case" + ("s" if len(scores.cases) > 1 else "")
-        means = ", ".join(f"{region} {scores.mean('dice', [region]):.3f}" for region in scores.regions)
-        lines.append(f"fold {name}: Dice on {cases}: {means}")
-    return lines
+def _dice_line(scores: Scores) -> str:
+    cases = f"{len(scores.cases)} held-out case" + ("s" if len(scores.cases) > 1 else "")
+    means = ", ".join(f"{region} {scores.mean('dice', [region]):.3f}" for region in scores.regions)
+    return f"Dice on {cases}: {means}"

@@ -170,6 +170,33 @@ class Run:
         return run
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a fold is trained: by a run that has ended, or by something else that left weights and no record."""
+    if not (folder / "checkpoint.safetensors").exists():
+        return False
+    path = folder / RUN_FILE
+    return not path.exists() or read_json(path).get("finished") is not None
+
+
+def shares_of_budget(budget: float | None, folders: Sequence[Path]) -> dict[Path, float | None]:
+    """What each of several trainings gets of the time that a command has.
+
+    Equal parts. A training that was begun within a budget keeps the one it has, so that it can go on, and one that was
+    finished without any takes no time.
+    """
+    if budget is None or len(folders) == 1:
+        return dict.fromkeys(folders, budget)
+    own = {folder: _own_budget(folder) for folder in folders}
+    free = [folder for folder in folders if own[folder] is None and is_finished(folder)]
+    share = budget / max(1, len(folders) - len(free))
+    return {folder: None if folder in free else (own[folder] or share) for folder in folders}
+
+
+def _own_budget(folder: Path) -> float | None:
+    path = folder / RUN_FILE
+    return read_json(path).get("settings", {}).get("budget") if path.exists() else None
+
+
 def clear(folder: Path) -> None:
     """Remove all that a training left in `folder`; the record goes last, so that a killed clearing is seen."""
     shutil.rmtree(folder / "validation", ignore_errors=True)

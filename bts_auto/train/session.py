@@ -171,6 +171,7 @@ class _Session:
             workers=workers,
             augment=augment,
             start_step=first,
+            previous=job.previous,
             pin_memory=self._device.type == "cuda",
             observer=self._observer,
         )
@@ -235,6 +236,7 @@ class _Session:
             job.validation_cases,
             store=job.store,
             references=job.raw.training_cases(),
+            previous=job.previous,
             device=job.device,
             tta=tta,
             observer=self._observer,

@@ -6,7 +6,7 @@ torch is loaded after the question whether there is anything to do, so that a fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.splits import Split
 from bts_auto.errors import CaseFailure, DataError, ModelError, PlanError
 from bts_auto.events import SILENT, Observer
+from bts_auto.files import hash_json
 from bts_auto.plan.schema import Plan
+from bts_auto.preprocess.masks import MaskStore
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import run as runs
 from bts_auto.train.lock import sole_process
@@ -73,6 +75,7 @@ class Fold:
     device: str
     workers: int | None
     raw: RawDataset | None
+    previous: MaskStore | None = None
 
 
 def train_fold(
@@ -85,6 +88,7 @@ def train_fold(
     folder: Path,
     labels: Labels,
     raw: RawDataset | None = None,
+    previous: MaskStore | None = None,
     epochs: int | None = None,
     iterations: int | None = None,
     budget: float | None = None,
@@ -108,6 +112,8 @@ def train_fold(
         Where the trained fold goes.
     raw : RawDataset, optional
         Where the references of the final validation lie; without it there is none.
+    previous : MaskStore, optional
+        For a configuration with a previous stage: that stage's mask of every case, made by a fold that held it out.
     epochs, iterations, seed : int, optional
         Instead of the plan's.
     budget : float, optional
@@ -132,11 +138,14 @@ def train_fold(
     """
     plan = runs.effective_plan(plan, config_name, epochs=epochs, iterations=iterations, seed=seed)
     training_cases, validation_cases = _cases(store, fold, split, observer)
+    made_from = _previous_records(plan, config_name, previous, (*training_cases, *validation_cases))
     if budget is not None and budget <= 0:
         raise PlanError(f"a time budget of {budget} s leaves no time to train")
     settings = runs.settings_of(
         plan, config_name, fold, training_cases, validation_cases, budget=budget, pretrained=pretrained
     )
+    if made_from is not None:
+        settings["previous_masks"] = made_from
     must_validate = validate and raw is not None and bool(validation_cases)
     if not restart:
         finished = _finished(folder, runs.Run.find(folder, settings), validate=must_validate)
@@ -159,6 +168,7 @@ def train_fold(
         device=device,
         workers=workers,
         raw=raw,
+        previous=previous if made_from is not None else None,
     )
     with sole_process(folder):
         if restart:
@@ -191,6 +201,20 @@ def _cases(
             f"no preprocessed case is left to train fold {fold}", where=store.folder, mend="run bts_plan_and_preprocess"
         )
     return training, validation
+
+
+def _previous_records(plan: Plan, config_name: str, previous: MaskStore | None, cases: Sequence[str]) -> str | None:
+    """Hash of what the previous stage's masks were made from; None where the configuration has no such stage."""
+    stage = plan.configuration(config_name).previous_stage
+    if stage is None:
+        return None
+    missing = [case for case in cases if previous is None or previous.record(case) is None]
+    if previous is None or missing:
+        raise DataError(
+            f"{config_name} needs the masks of {stage}; there is none of {', '.join(missing[:5])}",
+            mend=f"train {stage} first",
+        )
+    return hash_json({case: previous.record(case) for case in sorted(cases)})
 
 
 def _finished(folder: Path, run: runs.Run | None, *, validate: bool) -> TrainingResult | None:

@@ -17,9 +17,11 @@ from bts_auto.evaluate.case import CaseScores, score_case
 from bts_auto.evaluate.scores import Scores
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import hash_json, read_json, write_json
+from bts_auto.model.build import previous_stage_labels
 from bts_auto.model.fold import TrainedFold
-from bts_auto.predict.predictor import CasePredictor
+from bts_auto.predict.predictor import CasePredictor, guided
 from bts_auto.predict.probabilities import write_probabilities
+from bts_auto.preprocess.masks import MaskStore
 from bts_auto.preprocess.store import CaseStore
 
 VALIDATION = "validation"
@@ -33,6 +35,7 @@ def validate_fold(
     *,
     store: CaseStore,
     references: Mapping[str, CaseFiles],
+    previous: MaskStore | None = None,
     device: str = "auto",
     tta: bool = True,
     step_size: float | None = None,
@@ -47,6 +50,8 @@ def validate_fold(
     ----------
     references : mapping of str to CaseFiles
         The raw dataset's training cases.
+    previous : MaskStore, optional
+        For a configuration with a previous stage: that stage's masks, made by folds that held the cases out.
     tta : bool
         Whether to average over mirrored copies.
     step_size : float, optional
@@ -54,13 +59,16 @@ def validate_fold(
     """
     folder = fold.folder / VALIDATION
     folder.mkdir(parents=True, exist_ok=True)
-    _drop_others(folder, hash_json({"weights": fold.content_hash, "tta": tta, "step_size": step_size}))
-    predictor = CasePredictor([fold], device=device, tta=tta, step_size=step_size)
+    made_by = {"weights": fold.content_hash, "tta": tta, "step_size": step_size}
+    if previous is not None:
+        made_by["previous"] = [previous.record(case) for case in cases]
+    _drop_others(folder, hash_json(made_by))
+    predictor = CasePredictor([fold], device=device, tta=tta, step_size=step_size, given_previous=previous is not None)
     scores: dict[str, CaseScores] = {}
     failures: list[CaseFailure] = []
     for case in observer.track(cases, "Validating"):
         try:
-            scores[case] = _validate_case(case, fold, predictor, store, references, folder)
+            scores[case] = _validate_case(case, fold, predictor, store, references, previous, folder)
         except BtsError as error:
             failures.append(CaseFailure(case, str(error)))
         except Exception as error:  # one case must never cost the scores of the others
@@ -89,6 +97,7 @@ def _validate_case(
     predictor: CasePredictor,
     store: CaseStore,
     references: Mapping[str, CaseFiles],
+    previous: MaskStore | None,
     folder: Path,
 ) -> CaseScores:
     reference_path = references[case].mask if case in references else None
@@ -99,7 +108,10 @@ def _validate_case(
     if path.exists():
         mask, _ = read_mask(path)
     else:
-        scores = predictor.predict_prepared(np.asarray(store.open(case).image[:], np.float32))
+        image = np.asarray(store.open(case).image[:], np.float32)
+        if previous is not None:
+            image = guided(image, previous.whole(case), previous_stage_labels(fold.plan, fold.configuration))
+        scores = predictor.predict_prepared(image)
         mask = predictor.export(scores, steps)
         # For choosing among ensembles; the mask is written last and says that both are there.
         write_probabilities(
