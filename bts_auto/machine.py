@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,13 +42,41 @@ def free_memory() -> int:
     return max(0, min(found)) if found else 4 * _GIB
 
 
-def gpu_memory_gb() -> float | None:
-    """Memory of the largest NVIDIA GPU in GB (1024^3 bytes), None without one; asks the driver, not torch."""
+def _ask_gpus(field: str) -> list[str]:
+    """One line of the driver's answer for each NVIDIA GPU; none without one."""
     if shutil.which("nvidia-smi") is None:
-        return None
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        return []
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-        return max(float(line) for line in answer.split()) / 1024
-    except (OSError, ValueError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.splitlines() if line.strip()]
+
+
+def gpu_memory_gb() -> float | None:
+    """Memory of the largest NVIDIA GPU in GB (1024^3 bytes), None without one; asks the driver, not torch."""
+    try:
+        return max(float(line) for line in _ask_gpus("memory.total")) / 1024
+    except ValueError:
         return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine() or "CPU"
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine() or "CPU")
+
+
+def hardware(device: str = "auto") -> str:
+    """What `device` (auto, cpu, cuda, cuda:1, mps) is on this machine, so that its speed can be remembered."""
+    kind, _, number = device.partition(":")
+    names = _ask_gpus("name") if kind in ("auto", "cuda") else []
+    if names:
+        return names[min(int(number or 0), len(names) - 1)]
+    if kind == "mps":
+        return f"GPU of {platform.machine()}"
+    return f"{_cpu_name()}, {cores()} cores"

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
             return _schema()
         if arguments.fingerprint is None:
             return _in_workspace(arguments, observer)
-        return _from_files(arguments)
+        return _from_files(arguments, observer)
 
     return common.run(parser, argv, work)
 
@@ -53,7 +53,7 @@ def _in_workspace(arguments: argparse.Namespace, observer):
     return explained(planned) if arguments.explain else planned
 
 
-def _from_files(arguments: argparse.Namespace):
+def _from_files(arguments: argparse.Namespace, observer):
     from bts_auto.errors import PlanError
     from bts_auto.steps.plan_files import plan_files
 
@@ -67,4 +67,5 @@ def _from_files(arguments: argparse.Namespace):
         name=arguments.name,
         output=arguments.output,
         explain=arguments.explain,
+        observer=observer,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from bts_auto.cli import common
+
 PRESETS = ("plain", "resenc_m", "resenc_l", "resenc_xl")
 
 
@@ -12,15 +14,31 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides the plan."""
     group = parser.add_argument_group("planning")
     group.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there, else 8)"
+        "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there)"
     )
     group.add_argument("--preset", choices=PRESETS, help="what is sized (default: the recipe's, else plain)")
+    group.add_argument(
+        "--planner", choices=("nnunet", "measured"),
+        help="nnU-Net's rules, or sizes by the bytes and the speed of this machine, checked by real steps "
+        "(default: nnunet for a GPU or with --gpu-memory, else measured)",
+    )  # fmt: skip
+    group.add_argument(
+        "--budget", metavar="TIME", help="plan one configuration that trains and validates in this time: 30m, 2h"
+    )
+    group.add_argument("--device", default="auto", help="what will train: cpu, cuda, cuda:1 or auto")
     group.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
 
 
 def planning_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The chosen planning options as arguments of `steps.py`."""
-    return {"gpu_memory": arguments.gpu_memory, "preset": arguments.preset, "recipe": arguments.recipe}
+    return {
+        "gpu_memory": arguments.gpu_memory,
+        "preset": arguments.preset,
+        "planner": arguments.planner,
+        "budget": common.seconds(arguments.budget),
+        "device": arguments.device,
+        "recipe": arguments.recipe,
+    }
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,11 @@ def fitting_batch(voxels: int, preset: Preset, dims: int, gpu_memory_gb: float) 
     return round(preset.reference_voxels(dims, gpu_memory_gb) / voxels * REFERENCE_BATCH[dims])
 
 
+def covering_batch(patch_size: Sequence[int], dataset_voxels: float, preset: Preset) -> int:
+    """Samples that cover the preset's share of the dataset, rounded; 0 and 1 occur."""
+    return round(dataset_voxels * preset.max_dataset_share / float(math.prod(patch_size)))
+
+
 def batch_size(
     voxels: int, patch_size: Sequence[int], dataset_voxels: float, preset: Preset, gpu_memory_gb: float
 ) -> int:
@@ -33,5 +38,4 @@ def batch_size(
         which guards against overfitting small datasets.
     """
     fitting = fitting_batch(voxels, preset, len(patch_size), gpu_memory_gb)
-    covering = round(dataset_voxels * preset.max_dataset_share / float(math.prod(patch_size)))
-    return max(min(fitting, covering), MIN_BATCH)
+    return max(min(fitting, covering_batch(patch_size, dataset_voxels, preset)), MIN_BATCH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bts_auto.errors import PlanError
 from bts_auto.networks.options import PlainUNetOptions, ResidualUNetOptions, UNetOptions, per_stage
@@ -141,11 +141,15 @@ def unet_layers(configuration: SegmentationConfiguration, in_channels: int, n_ou
     PlanError
         When the network is none of the planned U-Nets, or cannot be built.
     """
-    options = configuration.network_options()
+    return network_layers(configuration.network_options(), configuration.patch_size, in_channels, n_outputs)
+
+
+def network_layers(options: Any, patch_size: Size, in_channels: int, n_outputs: int) -> tuple[Layer, ...]:
+    """All layers of a network of `options` on a patch; see :func:`unet_layers`."""
     if not isinstance(options, PlainUNetOptions | ResidualUNetOptions):
-        raise PlanError(f"the size of network '{configuration.network.name}' cannot be predicted")
-    options.check_planned(configuration.dims)
-    builder = _Builder(options, in_channels, configuration.patch_size)
+        raise PlanError(f"the size of a network of {type(options).__name__} cannot be predicted")
+    options.check_planned(len(patch_size))
+    builder = _Builder(options, in_channels, patch_size)
     skips = list(_encode(builder, options))
     counts = per_stage(options.n_conv_per_stage_decoder, options.n_stages - 1, "n_conv_per_stage_decoder")
     for stage, count in zip(reversed(range(options.n_stages - 1)), counts, strict=True):

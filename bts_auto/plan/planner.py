@@ -32,10 +32,11 @@ FULLRES, LOWRES, CASCADE, FLAT = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
 
 @dataclass(frozen=True)
 class Sized:
-    """A network that fits: its topology (with the patch) and its batch."""
+    """A network that fits: its topology (with the patch), its batch, and its channels (None: the usual ones)."""
 
     topology: Topology
     batch_size: int
+    features: tuple[int, ...] | None = None
 
 
 class Sizer(Protocol):
@@ -103,7 +104,7 @@ def _check(fingerprint: Fingerprint, dataset: _Dataset, gpu_memory_gb: float) ->
         raise PlanError(f"cannot plan for {gpu_memory_gb} GB of GPU memory", mend="give a positive number of GB")
 
 
-def _configuration(
+def planned_configuration(
     sized: Sized,
     spacing: Sequence[float],
     median: Sequence[float],
@@ -119,7 +120,7 @@ def _configuration(
         "batch_size": sized.batch_size,
         "median_image_size_in_voxels": tuple(median),
         "n_stages": topology.n_stages,
-        "features_per_stage": features_per_stage(topology.n_stages, dims),
+        "features_per_stage": sized.features or features_per_stage(topology.n_stages, dims),
         "kernel_sizes": topology.kernel_sizes,
         "strides": topology.strides,
         "normalization_schemes": normalisation[0],
@@ -140,7 +141,7 @@ def _configurations(
 ) -> dict[str, dict[str, Any]]:
     """2d always; 3d_fullres unless the cases are slices; 3d_lowres and the cascade where a patch shows too little."""
     dataset_voxels = float(np.prod(median)) * n_training
-    flat = _configuration(
+    flat = planned_configuration(
         size(spacing[1:], median[1:], dataset_voxels), spacing[1:], median[1:], preset, normalisation, batch_dice=True
     )
     found = {FLAT: flat}
@@ -155,11 +156,11 @@ def _configurations(
     low = plan_lowres(spacing, median, full.topology.patch_size, plan)
     if low is not None:
         grid, sized = low
-        found[LOWRES] = _configuration(
+        found[LOWRES] = planned_configuration(
             sized, grid.spacing, grid.median, preset, normalisation, batch_dice=False, next_stage=CASCADE
         )
     # Where a coarser configuration exists, patches of the full one show too little of a case for a Dice of their own.
-    found[FULLRES] = _configuration(full, spacing, median, preset, normalisation, batch_dice=low is not None)
+    found[FULLRES] = planned_configuration(full, spacing, median, preset, normalisation, batch_dice=low is not None)
     if low is not None:
         found[CASCADE] = {"inherits_from": FULLRES, "previous_stage": LOWRES}
     return found
@@ -172,6 +173,7 @@ def make_plan(
     gpu_memory_gb: float | None = None,
     preset: str = "plain",
     dataset_name: str,
+    sizer: Sizer | None = None,
 ) -> Plan:
     """Plan a dataset.
 
@@ -187,6 +189,8 @@ def make_plan(
         ``plain``, ``resenc_m``, ``resenc_l`` or ``resenc_xl``.
     dataset_name : str
         Name of the dataset's folder.
+    sizer : callable, optional
+        Sizes the configurations; None: by nnU-Net's rules.
 
     Raises
     ------
@@ -213,12 +217,13 @@ def make_plan(
         content.n_training,
         chosen,
         normalisation,
-        nnunet_sizer(chosen, memory, content.n_outputs),
+        sizer or nnunet_sizer(chosen, memory, content.n_outputs),
     )
     original_spacing = np.median(np.asarray(spacings, dtype=float), axis=0).tolist()
     original_shape = np.median(np.asarray(shapes, dtype=float), axis=0).tolist()
     values = {
         "dataset_name": dataset_name,
+        "planner": "nnunet" if sizer is None else "measured",
         "preset": chosen.name,
         "gpu_memory_gb": memory,
         "fingerprint_hash": fingerprint.content_hash(),

@@ -181,6 +181,16 @@ class SegmentationConfiguration(Document):
         return hash_json(spatial | intensity)[:8]
 
 
+class Expected(Document):
+    """What a configuration's training will take on the machine that was planned for."""
+
+    memory_gb: float = Field(gt=0, description="peak of a training step, in 1024^3 bytes")
+    step_tflop: float = Field(gt=0, description="floating-point operations of a training step, in 10^12")
+    step_seconds: float | None = Field(None, gt=0, description="None: the machine's rate is not known")
+    epoch_seconds: float | None = Field(None, gt=0, description="steps and held-out patches of an epoch")
+    hardware: str | None = Field(None, description="what the times are for")
+
+
 class Plan(Document):
     """Everything that happens after the raw data.
 
@@ -206,6 +216,8 @@ class Plan(Document):
     original_median_shape_after_transp: Ints
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]]
     configurations: dict[str, dict[str, Any]]
+    budget_seconds: float | None = Field(None, gt=0, description="what training and validation were sized for")
+    expected: dict[str, Expected] = Field(default_factory=dict, description="by configuration; decides nothing")
 
     def configuration(self, name: str) -> SegmentationConfiguration:
         """A configuration with everything that it inherits.
@@ -300,5 +312,5 @@ class Plan(Document):
         write_json(path, self.model_dump(mode="json"))
 
     def content_hash(self) -> str:
-        """SHA-256 of the plan's content."""
-        return hash_json(self.model_dump(mode="json"))
+        """SHA-256 of what the plan decides."""
+        return hash_json(self.model_dump(mode="json", exclude={"expected"}))

@@ -51,6 +51,11 @@ class Place:
     preprocessed: Path
     results: Path
 
+    @property
+    def rates_folder(self) -> Path:
+        """Where the speed of this machine is remembered: beside the preprocessed datasets."""
+        return self.preprocessed.parent
+
     def remember_predictions(self, folder: Path) -> None:
         """Note where the last masks of this dataset went."""
         write_json(self.results / _LAST_PREDICTIONS, {"folder": str(folder.absolute())})

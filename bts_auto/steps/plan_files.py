@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bts_auto.errors import PlanError
+from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json
 from bts_auto.steps.place import FINGERPRINT_FILE, Outcome
 
@@ -17,10 +19,14 @@ def plan_files(
     *,
     gpu_memory: float | None = None,
     preset: str | None = None,
+    planner: Literal["nnunet", "measured"] | None = None,
+    budget: float | None = None,
+    device: str = "auto",
     recipe: str | Path | None = None,
     name: str | None = None,
     output: Path | None = None,
     explain: bool = False,
+    observer: Observer = SILENT,
 ) -> Outcome:
     """Plan from a fingerprint file and a dataset.json.
 
@@ -30,6 +36,12 @@ def plan_files(
         In GB; None: the preset's own target.
     preset, recipe : optional
         The network that is sized (None: the recipe's, else plain), and a method laid over the plan.
+    planner : {"nnunet", "measured"}, optional
+        How sizes are found; None: by nnU-Net's rules.
+    budget : float, optional
+        Seconds that training and validation on this machine may take; they decide the sizes.
+    device : str
+        What is measured and will train: auto, cpu, cuda, cuda:1, mps.
     name : str, optional
         The dataset's name in the plan; None: its folder's, where that is named DatasetXXX_Name, else the file's "name".
     output : Path, optional
@@ -38,9 +50,12 @@ def plan_files(
         Add a reason for every choice to the lines.
     """
     from bts_auto.data.fingerprint import Fingerprint
+    from bts_auto.plan.expect import with_expected
     from bts_auto.plan.explain import explain as explain_plan
     from bts_auto.plan.planner import make_plan
+    from bts_auto.plan.rate import Rates
     from bts_auto.plan.recipes import apply_recipe, load_recipe
+    from bts_auto.steps.planning import Planning, Request
     from bts_auto.steps.prepare import plan_lines
 
     document = read_json(dataset)
@@ -50,9 +65,16 @@ def plan_files(
     chosen = name or _dataset_name(dataset, document)
     laid = None if recipe is None else load_recipe(recipe)
     preset = preset or (laid.preset if laid is not None else None) or "plain"
-    made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
-    if laid is not None:
-        made = apply_recipe(made, laid)
+    if planner != "measured" and budget is None:
+        made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
+        made = with_expected(made if laid is None else apply_recipe(made, laid), Rates(), "")
+    else:
+        request = Request(gpu_memory, preset, "measured", budget, device)
+        with tempfile.TemporaryDirectory() as rates:
+            planning = Planning(found, document, chosen, request, Path(rates), observer)
+            made = planning.make(preset)
+            if laid is not None:
+                made = planning.with_expected(apply_recipe(made, laid))
     data: dict[str, Any] = {"plan": made.model_dump(mode="json") if output is None else str(output)}
     lines = list(plan_lines(made))
     if explain:

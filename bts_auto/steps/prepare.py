@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json, write_json
 from bts_auto.steps.place import FINGERPRINT_FILE, Outcome, Place, locate, merged
+from bts_auto.steps.planning import Request
 
 if TYPE_CHECKING:
     from bts_auto.data.fingerprint import Fingerprint
@@ -50,45 +52,25 @@ def fingerprint(
     return Outcome(len(found.spacings), merged(failures), {"dataset": place.name, "fingerprint": str(path)}, (line,))
 
 
-def _target_memory(gpu_memory: float | None, preset: str, observer: Observer) -> float:
-    """The memory to plan for: what is asked for, else the GPU that is here, else the preset's usual target."""
-    from bts_auto import machine
-    from bts_auto.plan.presets import find_preset
-
-    if gpu_memory is not None:
-        return gpu_memory
-    here = machine.gpu_memory_gb()
-    if here is not None:
-        observer.note(f"planning for the GPU that is here, {here:.1f} GB")
-        return here
-    usual = find_preset(preset).reference_gb
-    observer.note(f"no GPU here: planning for {usual:g} GB; --gpu-memory changes that")
-    return usual
-
-
-def _plan(
-    place: Place,
-    found: Fingerprint,
-    gpu_memory: float | None,
-    preset: str | None,
-    recipe: str | Path | None,
-    observer: Observer,
-) -> Plan:
+def _plan(place: Place, found: Fingerprint, request: Request, recipe: str | Path | None, observer: Observer) -> Plan:
     """Plan, remember the dataset, and save the plan; a recipe's own beside the dataset's."""
     from bts_auto.data.workspace import Workspace
-    from bts_auto.plan.planner import make_plan
     from bts_auto.plan.recipes import apply_recipe, load_recipe
+    from bts_auto.steps.planning import Planning
 
     laid = None if recipe is None else load_recipe(recipe)
-    preset = preset or (laid.preset if laid is not None else None) or "plain"
+    preset = request.preset or (laid.preset if laid is not None else None) or "plain"
     document = read_json(place.raw / "dataset.json")
-    target = _target_memory(gpu_memory, preset, observer)
-    made = make_plan(found, document, gpu_memory_gb=target, preset=preset, dataset_name=place.name)
-    if laid is None or not place.plan_path().exists():
-        made.save(place.plan_path())
-    if laid is not None:
-        made = apply_recipe(made, laid)
-        made.save(place.plan_path(laid.name))
+    path = place.plan_path(None if laid is None else laid.name)
+    planning = Planning(found, document, place.name, request, place.rates_folder, observer)
+    made = planning.made_before(path, preset)
+    if made is None:
+        made = planning.make(preset)
+        if laid is None or not place.plan_path().exists():
+            made.save(place.plan_path())
+        if laid is not None:
+            made = planning.with_expected(apply_recipe(made, laid))
+            made.save(path)
     Workspace(place.raw.parent, place.preprocessed.parent, place.results.parent).remember(place.name)
     return made
 
@@ -99,10 +81,16 @@ def plan(
     workspace: Path | None = None,
     gpu_memory: float | None = None,
     preset: str | None = None,
+    planner: Literal["nnunet", "measured"] | None = None,
+    budget: float | None = None,
+    device: str = "auto",
     recipe: str | Path | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
-    """Plan for a dataset that is measured already (it is measured first where it is not)."""
+    """Plan for a dataset that is measured already (it is measured first where it is not).
+
+    `gpu_memory`, `preset`, `planner`, `budget` and `device` are those of :class:`bts_auto.steps.planning.Request`.
+    """
     from bts_auto.data.fingerprint import Fingerprint
 
     place = locate(dataset, workspace, observer)
@@ -112,20 +100,24 @@ def plan(
         found = Fingerprint.load(path)
     else:
         found, failures = _fingerprint(place, None, False, observer)
-    made = _plan(place, found, gpu_memory, preset, recipe, observer)
+    made = _plan(place, found, Request(gpu_memory, preset, planner, budget, device), recipe, observer)
     path = place.plan_path(made.recipe)
     data = {"dataset": place.name, "plan": str(path)}
     return Outcome(1, merged(failures), data, (*plan_lines(made), f"plan: {path}"))
 
 
 def plan_lines(made: Plan) -> tuple[str, ...]:
-    """A plan's sizes, one line for each configuration."""
+    """A plan's sizes and what they are expected to take, for each configuration."""
+    from bts_auto.plan.expect import in_words
+
     lines = []
     for name in made.configurations:
         c = made.configuration(name)
         patch, spacing = "x".join(map(str, c.patch_size)), "x".join(f"{s:.3g}" for s in c.spacing)
         after = f", after {c.previous_stage}" if c.previous_stage else ""
         lines.append(f"{name}: patch {patch}, batch {c.batch_size}, spacing {spacing} mm, {c.n_stages} stages{after}")
+        if (expected := in_words(made, name)) is not None:
+            lines.append(f"{name}: {expected}")
     return tuple(lines)
 
 
@@ -178,22 +170,32 @@ def plan_and_preprocess(
     workspace: Path | None = None,
     gpu_memory: float | None = None,
     preset: str | None = None,
+    planner: Literal["nnunet", "measured"] | None = None,
+    budget: float | None = None,
+    device: str = "auto",
     recipe: str | Path | None = None,
     configurations: Sequence[str] | None = None,
     workers: int | None = None,
     nan_to_zero: bool = False,
     observer: Observer = SILENT,
 ) -> Outcome:
-    """Fingerprint, plan and preprocess in one go."""
+    """Fingerprint, plan and preprocess in one go; the planning options are those of :func:`plan`."""
     place = locate(dataset, workspace, observer)
     found, failures = _fingerprint(place, workers, nan_to_zero, observer)
     if not found.spacings:
         reasons = "; ".join(f"{f.case}: {f.reason}" for f in failures[:3])
         raise DataError(f"none of the {len(failures)} cases can be used ({reasons})", where=place.raw)
-    made = _plan(place, found, gpu_memory, preset, recipe, observer)
+    request = Request(gpu_memory, preset, planner, budget, device)
+    made = _plan(place, found, request, recipe, observer)
     for line in plan_lines(made):
         observer.note(line)
-    return _preprocess(place, made, configurations, workers, nan_to_zero, failures, observer)
+    done = _preprocess(place, made, configurations, workers, nan_to_zero, failures, observer)
+    if budget is None or not done.done:
+        return done
+    from bts_auto.steps.budget import settle
+
+    settled = settle(place, made, request, recipe, observer)
+    return replace(done, lines=(*done.lines, *settled))
 
 
 def convert_brats(

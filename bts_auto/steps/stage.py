@@ -111,9 +111,11 @@ class Stage:
 
     def train(self, fold: FoldName, split: Split, previous: MaskStore | None, **options: Any) -> TrainingResult:
         """Train and validate a fold, or what is left of that; see :func:`bts_auto.train.trainer.train_fold`."""
+        from bts_auto.steps.measure import known_step_seconds, remember_training
         from bts_auto.train.trainer import train_fold
 
-        return train_fold(
+        rates, device = self.place.rates_folder, options.get("device", "auto")
+        done = train_fold(
             self.plan,
             self.configuration,
             fold,
@@ -123,9 +125,13 @@ class Stage:
             labels=self.plan.label_set(),
             raw=self.place.dataset(),
             previous=previous,
+            step_seconds=known_step_seconds(self.plan, self.configuration, rates, device=device),
             observer=self.observer,
             **options,
         )
+        if not done.already_finished:
+            remember_training(self.folder(fold), rates, device=device)
+        return done
 
     def validate(
         self, fold: FoldName, cases: Sequence[str], previous: MaskStore | None, *, device: str = "auto"

@@ -18,6 +18,10 @@ _VERSION = 1
 _SHOWN_DIFFERENCES = 5
 # Fields of a configuration that are used after the training only; they may change without making it another run.
 _AFTER_TRAINING = {"inference", "postprocessing", "next_stage"}
+# Fields of a plan that do not change what a training does, or (configurations) are looked at one by one.
+_NOT_COMPARED = {
+    "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected"
+}  # fmt: skip
 # Everything that a training leaves in its folder besides the record itself.
 _FILES = (
     "plan.json",
@@ -85,7 +89,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """All that decides what a training does, as JSON."""
     configuration = plan.configuration(configuration_name).model_dump(mode="json", exclude=_AFTER_TRAINING)
-    whole = plan.model_dump(mode="json", exclude={"configurations", "recipe", "gpu_memory_gb", "planner", "preset"})
+    whole = plan.model_dump(mode="json", exclude=_NOT_COMPARED)
     return {
         **whole,
         **configuration,

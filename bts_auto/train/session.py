@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bts_auto import registry
 from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import save_weights
+from bts_auto.plan.expect import duration
+from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
+from bts_auto.train.feed import Feed
 from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loop import Limits, Loop, Parts
 from bts_auto.train.machine import choose_device, loader_workers
-from bts_auto.train.objectives.base import At, Objective
-from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
+from bts_auto.train.objectives.base import Objective
+from bts_auto.train.precision import Choice, Format, Precision
 from bts_auto.train.pretrained import pretrained_state, take_weights
 from bts_auto.train.progress import Progress
+from bts_auto.train.step import NotFinite, Stepper
 from bts_auto.train.stopping import Interruption
 from bts_auto.train.trainer import Fold, TrainingResult
-from bts_auto.train.validate import patches_to_visit, validate_fold
+from bts_auto.train.trial import time_steps, try_precisions
+from bts_auto.train.validate import validate_fold
 
 BEST = "checkpoint_best.safetensors"
 # Draws for held-out patches come from a seed of their own.
 _HELD_OUT = 1
-# Mirrored copies are left out of the final validation where they would take more than this share of a budget.
-_TTA_SHARE = 0.25
-# Tiles in evaluation cost more than the pure forward pass: reading, joining, resampling, writing.
-_VALIDATION_OVERHEAD = 1.5
-_LARGEST_RESERVE = 0.5
 
 
 def train(
@@ -68,6 +67,7 @@ def train(
 class _Session:
     def __init__(self, job: Fold, observer: Observer, clock: Callable[[], float]) -> None:
         self._job, self._observer, self._clock = job, observer, clock
+        self._started = clock()
         self._configuration = job.plan.configuration(job.configuration_name)
         self._device = choose_device(job.device)
         self._seconds_per_patch: float | None = None
@@ -83,7 +83,12 @@ class _Session:
             self._note_pretrained(self._job.pretrained)
         choice = self._choose_precision()
         self._observer.note(f"training on {self._device} in {choice.name}: {choice.reason}")
-        run = runs.Run(dict(settings), measured={"precision": choice.name, "reason": choice.reason})
+        measured: dict[str, Any] = {"precision": choice.name, "reason": choice.reason}
+        seconds = self._step_seconds(choice.name)
+        if seconds is not None:
+            measured["step_seconds"] = seconds
+            self._tell_time(seconds)
+        run = runs.Run(dict(settings), measured=measured)
         self._job.folder.mkdir(parents=True, exist_ok=True)
         run.save(self._job.folder)
         return run
@@ -106,26 +111,45 @@ class _Session:
             self._observer.note(f"all weights taken from {path.name}")
 
     def _choose_precision(self) -> Choice:
-        """Try one pass forth and back on random voxels, with weights that are thrown away."""
-        configuration = self._configuration
+        """Try both formats on noise, with weights that are thrown away."""
+        return try_precisions(self._objective(), self._configuration, self._job.labels, self._device)
+
+    def _tell_time(self, seconds: float) -> None:
+        """Say how long the training will take with steps of `seconds`."""
+        job, training = self._job, self._configuration.training
+        steps = training.epochs * training.iterations
+        if job.budget is not None:
+            fitting = min(steps, int(max(0.0, job.budget - self._reserve(seconds / 3)) / seconds))
+            self._observer.note(f"{duration(seconds)} a step: about {fitting} steps fit the {duration(job.budget)}")
+            return
+        patches = training.epochs * training.validation_iterations if job.validation_cases else 0
+        # A forward pass is a third of a step.
+        expected = steps * seconds + patches * seconds / 3
+        self._observer.note(f"{duration(seconds)} a step: {steps} steps will take about {duration(expected)}")
+
+    def _step_seconds(self, precision: Format) -> float | None:
+        """Seconds of a step: as measured earlier, else the mean of a few real ones with weights that are thrown away;
+        None where they fail (the training itself retries and reports that)."""
+        job, training = self._job, self._configuration.training
+        if job.step_seconds is not None:
+            return job.step_seconds
         objective = self._objective()
-        generator = torch.Generator().manual_seed(0)
-        patch = trial_patch(configuration.patch_size, configuration.strides)
-        channels = next(p for p in objective.modules["network"].parameters() if p.ndim > 2).shape[1]
-        values = torch.tensor(self._job.labels.known_values, dtype=torch.int16)
-        mask = values[torch.randint(len(values), (1, 1, *patch), generator=generator)]
-        image = torch.randn(1, channels, *patch, generator=generator)
-        batch = SimpleNamespace(image=image.to(self._device), mask=mask.to(self._device), cases=("",), step=0)
-
-        def trial(precision: Precision) -> Tensor:
-            with precision.autocast():
-                phase = next(objective.phases(dict.fromkeys(objective.streams, batch), At(0, 0.0)))
-            phase.loss.backward()
-            for optimizer in objective.optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
-            return phase.loss.detach()
-
-        return choose_precision(configuration.training.precision, self._device, trial)
+        for module in objective.modules.values():
+            module.train()
+        stepper = Stepper(objective, Precision(precision, self._device), training.gradient_clip)
+        feed = Feed(
+            lambda stream, first: self._open(job.training_cases, training.seed, True, first),
+            objective.streams,
+            0,
+            self._device,
+        )
+        try:
+            batches = (feed.next() for _ in itertools.count())
+            return time_steps(stepper, batches, training.accumulation, self._device)
+        except NotFinite:
+            return None
+        finally:
+            feed.close()
 
     # --------------------------------------------------------------------------------------------------------- training
 
@@ -142,7 +166,8 @@ class _Session:
             keep_best=self._keep_best,
             epoch_ended=lambda: progress_plot.draw_progress(job.folder),
         )
-        limits = Limits(budget=job.budget, reserve=self._reserve, save_every=save_every)
+        budget = None if job.budget is None else job.budget - (self._clock() - self._started)
+        limits = Limits(budget=budget, reserve=self._reserve, save_every=save_every)
         loop = Loop(
             parts,
             training,
@@ -216,9 +241,8 @@ class _Session:
         budget = self._job.budget
         if budget is None or self._job.raw is None or not self._job.validation_cases:
             return 0.0
-        plain = self._tiles() * seconds_per_patch * _VALIDATION_OVERHEAD
-        mirrored = plain * 2 ** len(self._configuration.inference.mirror_axes)
-        return mirrored if mirrored <= _TTA_SHARE * budget else min(plain, _LARGEST_RESERVE * budget)
+        axes = len(self._configuration.inference.mirror_axes)
+        return reserved_seconds(self._tiles(), seconds_per_patch, axes, budget)
 
     def validate(self, wanted: bool, start: float) -> Any:
         """Score the held-out cases as whole volumes, where there are any."""
@@ -227,8 +251,9 @@ class _Session:
             return None
         tta = True
         if job.budget is not None and self._seconds_per_patch is not None:
-            mirrored = self._tiles() * self._seconds_per_patch * 2 ** len(self._configuration.inference.mirror_axes)
-            tta = mirrored * _VALIDATION_OVERHEAD <= max(_TTA_SHARE * job.budget, job.budget - (self._clock() - start))
+            axes = len(self._configuration.inference.mirror_axes)
+            mirrored = validation_seconds(self._tiles(), self._seconds_per_patch, axes)
+            tta = mirrored <= max(TTA_SHARE * job.budget, job.budget - (self._clock() - start))
         if not tta:
             self._observer.note("no time in the budget to average over mirrored copies in the final validation")
         return validate_fold(

@@ -76,6 +76,7 @@ class Fold:
     workers: int | None
     raw: RawDataset | None
     previous: MaskStore | None = None
+    step_seconds: float | None = None
 
 
 def train_fold(
@@ -99,6 +100,7 @@ def train_fold(
     workers: int | None = None,
     validate: bool = True,
     save_every: float = 60.0,
+    step_seconds: float | None = None,
     observer: Observer = SILENT,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingResult:
@@ -122,6 +124,8 @@ def train_fold(
         A model package, or the folder of a trained fold, whose weights are the start.
     save_every : float
         Seconds between two saved states.
+    step_seconds : float, optional
+        What a step takes, where that is known; else a few are timed to say how long the training will take.
     clock : callable
         A rising number of seconds.
 
@@ -169,6 +173,7 @@ def train_fold(
         workers=workers,
         raw=raw,
         previous=previous if made_from is not None else None,
+        step_seconds=step_seconds,
     )
     with sole_process(folder):
         if restart:

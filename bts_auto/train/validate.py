@@ -134,18 +134,3 @@ def mean_dice(scores: Scores, labels: Labels) -> dict[str, float]:
         values = scores.values(region, "dice") if scores.cases else np.array([])
         summary[region] = float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
     return summary
-
-
-def patches_to_visit(shape: Sequence[int], patch: Sequence[int], step_size: float) -> int:
-    """How many tiles cover a volume.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        (z, y, x); a patch with fewer axes is laid on every slice.
-    """
-    lead, rest = shape[: len(shape) - len(patch)], shape[len(shape) - len(patch) :]
-    tiles = math.prod(lead)
-    for size, edge in zip(rest, patch, strict=True):
-        tiles *= math.ceil(max(size - edge, 0) / (edge * step_size)) + 1
-    return tiles

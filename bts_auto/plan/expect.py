@@ -1,0 +1,71 @@
+"""What a plan will take: the peak of memory, and where the machine's rate is known the time."""
+
+from __future__ import annotations
+
+from bts_auto.errors import PlanError
+from bts_auto.plan.compute_model import plan_compute
+from bts_auto.plan.memory_model import plan_memory
+from bts_auto.plan.rate import Rate, Rates
+from bts_auto.plan.schema import Expected, Plan
+
+_GB, _TERA = 2**30, 1e12
+_UNITS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def duration(seconds: float) -> str:
+    """``0.31 s``, ``14 min``, ``5.2 h``, ``138 days``: two digits, or whole numbers from 10 on."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= 1.5 * size), _UNITS[-1])
+    value = seconds / size
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
+
+
+def expect(plan: Plan, name: str, rate: Rate | None = None) -> Expected:
+    """What a configuration will take; times are foretold from `rate`.
+
+    Raises
+    ------
+    PlanError
+        When the network is none of those that can be counted.
+    """
+    configuration = plan.configuration(name)
+    training, compute = configuration.training, plan_compute(plan, name)
+    precision = rate.precision if rate is not None and training.precision == "auto" else None
+    memory = plan_memory(plan, name, precision=precision).peak / _GB
+    step_tflop = compute.step / _TERA
+    if rate is None:
+        return Expected(memory_gb=memory, step_tflop=step_tflop)
+    step = training.accumulation * step_tflop / rate.tflops
+    held_out = training.validation_iterations * configuration.batch_size * compute.inference / _TERA / rate.tflops
+    epoch = training.iterations * step + held_out
+    return Expected(
+        memory_gb=memory, step_tflop=step_tflop, step_seconds=step, epoch_seconds=epoch, hardware=rate.hardware
+    )
+
+
+def with_expected(plan: Plan, rates: Rates, hardware: str) -> Plan:
+    """The plan with what each of its configurations will take; networks that cannot be counted are left out."""
+    found = {}
+    for name in plan.configurations:
+        configuration = plan.configuration(name)
+        try:
+            step_tflop = plan_compute(plan, name).step / _TERA
+        except PlanError:
+            continue
+        rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop)
+        found[name] = expect(plan, name, rate)
+    return plan.model_copy(update={"expected": found})
+
+
+def in_words(plan: Plan, name: str) -> str | None:
+    """What a configuration will take, for a person; None where that is not known."""
+    expected = plan.expected.get(name)
+    if expected is None:
+        return None
+    words = f"expected: {expected.memory_gb:.2g} GB at the peak, {expected.step_tflop:.2g} TFLOP a step"
+    if expected.step_seconds is None or expected.epoch_seconds is None:
+        return words
+    epochs = plan.configuration(name).training.epochs
+    return (
+        f"{words}, {duration(expected.step_seconds)} a step, {duration(expected.epoch_seconds)} an epoch, "
+        f"{duration(epochs * expected.epoch_seconds)} for {epochs} epochs"
+    )

@@ -1,0 +1,239 @@
+"""Planning for a time budget: measure the machine, choose by `plan/budget.py`, and settle the number of steps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bts_auto.errors import PlanError
+from bts_auto.events import Observer
+
+if TYPE_CHECKING:
+    from bts_auto.plan.budget import Candidate
+    from bts_auto.plan.rate import Rates
+    from bts_auto.plan.schema import Plan
+    from bts_auto.steps.place import Place
+    from bts_auto.steps.planning import Planning, Request
+
+FOLDS = 5
+# The patch of the networks whose speed is measured first.
+_TRIAL_PATCH = {2: 96, 3: 64}
+_TERA = 1e12
+
+
+def plan_for_budget(planning: Planning, preset: str) -> Plan:
+    """A plan with one configuration, sized so that its training and validation end within the budget.
+
+    Raises
+    ------
+    PlanError
+        When the budget is too short for any.
+    """
+    from bts_auto.plan.budget import candidates, choose
+    from bts_auto.plan.measured import Limits
+    from bts_auto.plan.presets import find_preset
+    from bts_auto.steps.measure import OutOfMemory, check_steps
+
+    budget = planning.request.budget
+    assert budget is not None
+    base, gb = planning.usual(preset), planning.available_gb()
+    source = "3d_fullres" if "3d_fullres" in base.configurations else "2d"
+    full = base.configuration(source)
+    rates = _rates(planning, base, source)
+    while True:
+        at_hand = _nearest(planning, rates, base, source, _TERA)
+        found = choose(
+            candidates(
+                full.spacing,
+                full.median_image_size_in_voxels,
+                find_preset(preset),
+                Limits(gb, at_hand.precision),
+                base.network_channels(source),
+                lambda tflop: tflop / _nearest(planning, rates, base, source, tflop * _TERA).tflops,  # noqa: B023
+                budget,
+                math.ceil(len(planning.fingerprint.spacings) / FOLDS),
+            ),
+            budget,
+        )
+        name, made = _as_plan(base, source, found, budget, gb)
+        try:
+            rates = check_steps(
+                made, [name], planning.rates_folder, device=planning.request.device, observer=planning.observer
+            )
+        except OutOfMemory as error:
+            gb *= 0.8
+            planning.observer.warn(f"a real step does not fit ({error.what}); planning for {gb:.1f} GB")
+            continue
+        measured = _nearest(planning, rates, made, name, _step_flop(made, name))
+        seconds = _step_flop(made, name) / _TERA / measured.tflops
+        return planning.with_expected(with_steps(made, name, _steps(planning, made, name, seconds)))
+
+
+def _step_flop(made: Plan, name: str) -> float:
+    from bts_auto.plan.compute_model import plan_compute
+
+    return plan_compute(made, name).step
+
+
+def _rates(planning: Planning, base: Plan, source: str) -> Rates:
+    """Rates of a narrow and a usual network, measured where they are not known."""
+    from bts_auto.plan.measured import features_of
+    from bts_auto.plan.topology import plan_topology
+    from bts_auto.steps.measure import measure_rates
+
+    configuration = base.configuration(source)
+    edge = _TRIAL_PATCH[configuration.dims]
+    topology = plan_topology(configuration.spacing, [min(edge, n) for n in configuration.median_image_size_in_voxels])
+    rates = None
+    for width in (16, 32):
+        values = {
+            "patch_size": topology.patch_size,
+            "n_stages": topology.n_stages,
+            "kernel_sizes": topology.kernel_sizes,
+            "strides": topology.strides,
+            "features_per_stage": features_of(width, topology.n_stages, configuration.dims),
+            "batch_size": 2,
+        }
+        trial = _with_fields(base, source, values)
+        rates = measure_rates(
+            trial, [source], planning.rates_folder, device=planning.request.device, observer=planning.observer
+        )
+    assert rates is not None
+    return rates
+
+
+def _with_fields(base: Plan, source: str, values: dict[str, Any]) -> Plan:
+    """`base` with other sizes; options that count stages are cut to the number there is."""
+    configuration = base.configuration(source).model_dump(mode="json") | values
+    stages = configuration["n_stages"]
+    options = dict(configuration["network"]["options"])
+    for key, value in options.items():
+        if isinstance(value, list):
+            wanted = stages - 1 if key.endswith("decoder") else stages
+            options[key] = (value + value[-1:] * wanted)[:wanted]
+    configuration["network"] = {"name": configuration["network"]["name"], "options": options}
+    return type(base).from_values(base.model_dump(mode="json") | {"configurations": {source: configuration}})
+
+
+def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, flop: float) -> Any:
+    from bts_auto import machine
+
+    configuration = made.configuration(name)
+    hardware = machine.hardware(planning.request.device)
+    rate = rates.nearest(hardware, configuration.network.name, configuration.dims, flop / _TERA)
+    if rate is None:
+        raise PlanError(f"the speed of network '{configuration.network.name}' could not be measured here")
+    return rate
+
+
+def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> tuple[str, Plan]:
+    """The plan of a candidate: 3d_fullres at the target spacing, 3d_lowres at a coarser one, 2d for slices."""
+    from bts_auto.plan.budget import training_for
+
+    full = base.configuration(source)
+    name = source if found.grid.spacing == full.spacing or source == "2d" else "3d_lowres"
+    topology = found.sized.topology
+    assert found.sized.features is not None
+    values = {
+        "spacing": found.grid.spacing,
+        "median_image_size_in_voxels": found.grid.median,
+        "patch_size": topology.patch_size,
+        "n_stages": topology.n_stages,
+        "kernel_sizes": topology.kernel_sizes,
+        "strides": topology.strides,
+        "features_per_stage": found.sized.features,
+        "batch_size": found.sized.batch_size,
+        "batch_dice": True,
+        "previous_stage": None,
+        "next_stage": None,
+        "training": full.training.model_dump(mode="json") | training_for(found.steps),
+    }
+    made = _with_fields(base, source, values).model_dump(mode="json")
+    whole = {
+        "planner": "measured",
+        "budget_seconds": budget,
+        "gpu_memory_gb": gb,
+        "configurations": {name: made["configurations"][source]},
+        "expected": {},
+    }
+    return name, type(base).from_values(made | whole)
+
+
+def with_steps(made: Plan, name: str, steps: int) -> Plan:
+    """The plan with another length of its training."""
+    from bts_auto.plan.budget import training_for
+
+    if steps < 1:
+        raise PlanError(
+            f"a budget of {made.budget_seconds:g} s leaves no time for a single step", mend="give more time"
+        )
+    entry = made.configurations[name]
+    training = made.configuration(name).training.model_dump(mode="json") | training_for(steps)
+    return made.model_copy(update={"configurations": {name: entry | {"training": training}}})
+
+
+def _steps(planning: Planning, made: Plan, name: str, seconds: float) -> int:
+    shapes = [round(n) for n in made.configuration(name).median_image_size_in_voxels]
+    return _fitting(made, name, seconds, [shapes] * math.ceil(len(planning.fingerprint.spacings) / FOLDS))
+
+
+def _fitting(made: Plan, name: str, seconds: float, shapes: list[list[int]]) -> int:
+    """Steps of `seconds` that fit the plan's budget beside the validation of cases of these shapes."""
+    from bts_auto.plan.budget import steps_within
+    from bts_auto.plan.reserve import patches_to_visit
+
+    configuration = made.configuration(name)
+    assert made.budget_seconds is not None
+    inference = configuration.inference
+    tiles = sum(patches_to_visit(shape, configuration.patch_size, inference.step_size) for shape in shapes)
+    return steps_within(made.budget_seconds, seconds, configuration.batch_size, tiles, len(inference.mirror_axes))
+
+
+def settle(
+    place: Place, made: Plan, request: Request, recipe: str | Path | None, observer: Observer
+) -> tuple[str, ...]:
+    """Time real steps on the preprocessed cases and save the number of steps that fit; says how to train.
+
+    A plan that was settled before stays as it is.
+    """
+    from bts_auto import machine
+    from bts_auto.files import write_json
+    from bts_auto.plan.expect import duration, expect
+    from bts_auto.plan.rate import Rates
+    from bts_auto.preprocess.dataset import store_folder
+    from bts_auto.preprocess.store import CaseStore
+    from bts_auto.steps.measure import as_rate, try_steps
+
+    assert request.budget is not None
+    (name,) = [one for one, entry in made.configurations.items() if not entry.get("inherits_from")]
+    store = CaseStore(store_folder(place.preprocessed, made, name))
+    record, cases = store.folder / "settled.json", store.cases()
+    key = {"plan": made.content_hash()}
+    hardware = machine.hardware(request.device)
+    if not (record.exists() and _read(record) == key):
+        observer.note("timing steps on preprocessed cases")
+        tried = try_steps(made, name, device=request.device, store=store.folder, cases=cases)
+        rate = as_rate(made, name, tried, hardware)
+        Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
+        held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
+        shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
+        made = with_steps(made, name, _fitting(made, name, tried.step_seconds, shapes))
+        made = made.model_copy(update={"expected": {name: expect(made, name, rate)}})
+        made.save(place.plan_path(made.recipe))
+        write_json(record, {"plan": made.content_hash()})
+    training = made.configuration(name).training
+    steps = training.epochs * training.iterations
+    command = f"bts_train {name} 0 --budget {_spelt(request.budget)}"
+    laid = "" if recipe is None else f" --recipe {recipe}"
+    return (f"{steps} steps fit {duration(request.budget)}; next: {command}{laid}",)
+
+
+def _read(path: Path) -> Any:
+    from bts_auto.files import read_json
+
+    return read_json(path)
+
+
+def _spelt(seconds: float) -> str:
+    return f"{seconds / 60:g}m" if seconds % 60 == 0 else f"{seconds:g}s"

@@ -1,0 +1,191 @@
+"""Real training steps with weights that are thrown away: what a step takes in time and memory.
+
+Run as ``python -m bts_auto.train.trial`` it reads a question as JSON from its input and prints the answer as JSON. A
+process of its own gives back all of its memory, and when it asks for too much nothing but itself is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bts_auto import registry
+from bts_auto.data.labels import Labels
+from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.feed import to_device
+from bts_auto.train.loader import BatchLoader
+from bts_auto.train.machine import choose_device, loader_workers
+from bts_auto.train.objectives.base import At, Objective
+from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
+from bts_auto.train.step import Stepper
+
+# Steps are timed until there are so many, or until so many seconds are spent; the first one is never counted.
+_MOST_STEPS, _MOST_SECONDS = 6, 6.0
+
+
+def random_batch(
+    configuration: SegmentationConfiguration,
+    labels: Labels,
+    channels: int,
+    device: torch.device,
+    *,
+    patch: tuple[int, ...] | None = None,
+    size: int | None = None,
+) -> Any:
+    """A batch of noise; `patch` and `size` None: the configuration's."""
+    generator = torch.Generator().manual_seed(0)
+    patch, size = patch or configuration.patch_size, size or configuration.batch_size
+    values = torch.tensor(labels.known_values, dtype=torch.int16)
+    mask = values[torch.randint(len(values), (size, 1, *patch), generator=generator)]
+    image = torch.randn(size, channels, *patch, generator=generator)
+    return SimpleNamespace(image=image.to(device), mask=mask.to(device), cases=("",) * size, step=0)
+
+
+def input_channels(objective: Objective) -> int:
+    """Channels that the objective's network takes."""
+    return next(p for p in objective.modules["network"].parameters() if p.ndim > 2).shape[1]
+
+
+def try_precisions(
+    objective: Objective, configuration: SegmentationConfiguration, labels: Labels, device: torch.device
+) -> Choice:
+    """Choose the number format by passes forth and back on noise, without a step."""
+    patch = trial_patch(configuration.patch_size, configuration.strides)
+    batch = random_batch(configuration, labels, input_channels(objective), device, patch=patch, size=1)
+
+    def trial(precision: Precision) -> Tensor:
+        with precision.autocast():
+            phase = next(objective.phases(dict.fromkeys(objective.streams, batch), At(0, 0.0)))
+        phase.loss.backward()
+        for optimizer in objective.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        return phase.loss.detach()
+
+    return choose_precision(configuration.training.precision, device, trial)
+
+
+def time_steps(
+    stepper: Stepper,
+    batches: Iterator[Mapping[str, Any]],
+    accumulation: int,
+    device: torch.device,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Mean seconds of an optimiser step, its batches included; the first step, which is slower, is left out."""
+
+    def step() -> None:
+        stepper.run([next(batches) for _ in range(accumulation)], At(0, 0.0))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    step()
+    start, done = clock(), 0
+    while done < _MOST_STEPS and (not done or clock() - start < _MOST_SECONDS):
+        step()
+        done += 1
+    return (clock() - start) / done
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be tried: a configuration of a plan, on noise or (with a store) on preprocessed cases."""
+
+    plan: Plan
+    configuration: str
+    device: str
+    store: Path | None
+    cases: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Question:
+        """Read a question."""
+        store = None if values["store"] is None else Path(values["store"])
+        plan = Plan.from_values(values["plan"])
+        return cls(plan, values["configuration"], values["device"], store, tuple(values["cases"]))
+
+
+def answer(question: Question) -> dict[str, Any]:
+    """Try it; seconds of a step, the number format, and the peak of memory above what there was before."""
+    device = choose_device(question.device)
+    configuration, labels = question.plan.configuration(question.configuration), question.plan.label_set()
+    before = _resident_bytes()
+    chosen = configuration.training.objective
+    objective: Objective = registry.component("objective", chosen.name)(
+        registry.options("objective", chosen.name, chosen.options),
+        plan=question.plan,
+        configuration_name=question.configuration,
+        labels=labels,
+        device=device,
+    )
+    choice = try_precisions(objective, configuration, labels, device)
+    stepper = Stepper(objective, Precision(choice.name, device), configuration.training.gradient_clip)
+    for module in objective.modules.values():
+        module.train()
+    with _batches(question, configuration, labels, objective, device) as source:
+        streams = (dict.fromkeys(objective.streams, batch) for batch in source)
+        seconds = time_steps(stepper, iter(streams), configuration.training.accumulation, device)
+    return {"step_seconds": seconds, "precision": choice.name, "peak_bytes": _peak_bytes(device, before)}
+
+
+@contextlib.contextmanager
+def _batches(
+    question: Question,
+    configuration: SegmentationConfiguration,
+    labels: Labels,
+    objective: Objective,
+    device: torch.device,
+) -> Iterator[Iterator[Any]]:
+    """Batches of noise, or of stored cases as a training draws them."""
+    if question.store is None:
+        yield itertools.repeat(random_batch(configuration, labels, input_channels(objective), device))
+        return
+    store, workers = CaseStore(question.store), loader_workers(device, configuration.batch_size)
+    with BatchLoader(store, question.cases, configuration, labels, 0, workers=workers) as loader:
+        yield (to_device(batch, device) for batch in loader)
+
+
+def _resident_bytes() -> int:
+    """Most that this process has held in memory so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+def _peak_bytes(device: torch.device, before: int) -> int:
+    """Peak of the memory that is trained in: the GPU's, else what the process has taken since `before`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _resident_bytes() - before
+
+
+def main() -> int:
+    """Answer one question."""
+    question = Question.from_json(json.load(sys.stdin))
+    try:
+        found = answer(question)
+    except (MemoryError, RuntimeError) as error:
+        # torch reports a failed allocation on the CPU as a plain RuntimeError.
+        words = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in words:
+            raise
+        found = {"out_of_memory": words.splitlines()[0] if words else "out of memory"}
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

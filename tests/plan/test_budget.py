@@ -1,0 +1,74 @@
+"""Spending a time budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from bts_auto.errors import PlanError
+from bts_auto.plan.budget import (
+    ENOUGH_STEPS,
+    Candidate,
+    candidates,
+    choose,
+    coarser,
+    price_of,
+    steps_within,
+    training_for,
+)
+from bts_auto.plan.measured import Limits
+from bts_auto.plan.presets import PRESETS
+
+SPACING, MEDIAN = (1.0, 1.0, 1.0), (140.0, 160.0, 145.0)
+
+
+def chosen(budget: float, tflops: float = 0.3, memory_gb: float = 8) -> Candidate:
+    found = candidates(
+        SPACING, MEDIAN, PRESETS["plain"], Limits(memory_gb), (2, 3), lambda tflop: tflop / tflops, budget, 1
+    )
+    return choose(found, budget)
+
+
+def test_more_time_never_costs_dice():
+    prices = [chosen(budget).price for budget in (120, 300, 900, 1800, 7200, 86400)]
+    assert prices == sorted(prices, reverse=True)
+
+
+def test_a_fast_machine_trains_more():
+    slow, fast = chosen(1800, 0.1), chosen(1800, 10)
+    assert fast.price < slow.price
+    assert fast.grid.spacing <= slow.grid.spacing
+
+
+@pytest.mark.parametrize("budget", [900, 1800, 7200])
+def test_steps_and_validation_fit_the_budget(budget: float):
+    found = chosen(budget)
+    assert 0 < found.steps * found.step_seconds < budget
+
+
+def test_enough_steps_come_before_resolution_and_width():
+    assert price_of(2.0, 16, 1.0, ENOUGH_STEPS) < price_of(1.0, 32, 1.0, ENOUGH_STEPS // 4)
+
+
+def test_steps_beyond_enough_do_not():
+    assert price_of(1.0, 32, 1.0, ENOUGH_STEPS) < price_of(1.5, 16, 1.0, 4 * ENOUGH_STEPS)
+
+
+def test_a_longer_validation_leaves_fewer_steps():
+    assert steps_within(1800, 1.0, 2, 100, 3) < steps_within(1800, 1.0, 2, 10, 3)
+
+
+def test_coarse_axes_are_left_alone():
+    grid = coarser((5.0, 1.0, 1.0), (30.0, 200.0, 200.0), 2.0)
+    assert grid.spacing == (5.0, 2.0, 2.0)
+    assert grid.median == (30.0, 100.0, 100.0)
+
+
+def test_no_time_is_said():
+    with pytest.raises(PlanError, match="no time for a single step"):
+        chosen(10)
+
+
+@pytest.mark.parametrize("steps", [1, 49, 50, 1234])
+def test_epochs_hold_the_steps(steps: int):
+    training = training_for(steps)
+    assert steps - 50 < training["epochs"] * training["iterations"] <= steps

@@ -1,0 +1,46 @@
+"""What is remembered of a machine's speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bts_auto.plan.rate import RATES_FILE, Rate, Rates
+
+
+def rate(tflop: float = 1.0, seconds: float = 2.0, **fields) -> Rate:
+    values = {"hardware": "here", "precision": "fp32", "network": "plain_unet", "dims": 3, "source": "trial"}
+    return Rate.model_validate(values | {"step_tflop": tflop, "step_seconds": seconds} | fields)
+
+
+def test_the_nearest_size_tells():
+    rates = Rates().add(rate(1.0, 2.0)).add(rate(10.0, 10.0))
+    assert rates.nearest("here", "plain_unet", 3, 7.0).tflops == 1.0
+    assert rates.nearest("here", "plain_unet", 3, 0.1).tflops == 0.5
+
+
+def test_other_machines_networks_and_dimensions_tell_nothing():
+    rates = Rates().add(rate())
+    assert rates.nearest("there", "plain_unet", 3, 1.0) is None
+    assert rates.nearest("here", "residual_unet", 3, 1.0) is None
+    assert rates.nearest("here", "plain_unet", 2, 1.0) is None
+
+
+def test_the_same_step_is_measured_again():
+    rates = Rates().add(rate(1.0, 2.0)).add(rate(1.0, 3.0))
+    assert [one.step_seconds for one in rates.rates] == [3.0]
+
+
+def test_a_trial_does_not_replace_a_training():
+    rates = Rates().add(rate(1.0, 2.0, source="training")).add(rate(1.0, 3.0))
+    assert [one.source for one in rates.rates] == ["training"]
+
+
+def test_rates_come_back_from_the_disk(tmp_path: Path):
+    rates = Rates().add(rate())
+    rates.save(tmp_path)
+    assert Rates.load(tmp_path) == rates
+
+
+def test_a_file_of_another_version_is_forgotten(tmp_path: Path):
+    (tmp_path / RATES_FILE).write_text('{"speeds": []}')
+    assert Rates.load(tmp_path) == Rates()
