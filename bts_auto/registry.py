@@ -35,8 +35,12 @@ TABLE: dict[str, dict[str, Entry]] = {
         "RGBTo01Normalization": Entry("bts_auto.preprocess.normalise:rgb_to_0_1"),
     },
     "network": {
+        "deepseg": Entry("bts_auto.networks.deepseg:deepseg", "bts_auto.networks.options:DeepSegOptions"),
         "plain_unet": Entry("bts_auto.networks.unet:plain_unet", "bts_auto.networks.options:PlainUNetOptions"),
         "residual_unet": Entry("bts_auto.networks.unet:residual_unet", "bts_auto.networks.options:ResidualUNetOptions"),
+        "unpooling_unet": Entry(
+            "bts_auto.networks.unpooling_unet:unpooling_unet", "bts_auto.networks.options:UnpoolingUNetOptions"
+        ),
     },
     "loss": {
         "dice": Entry("bts_auto.losses.dice:SoftDice", "bts_auto.losses.options:DiceOptions"),
@@ -75,6 +79,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         "gaussian_noise": _augmentation("noise:GaussianNoise", "GaussianNoiseOptions"),
         "gaussian_blur": _augmentation("blur:GaussianBlur", "GaussianBlurOptions"),
         "brightness": _augmentation("brightness:Brightness", "BrightnessOptions"),
+        "brightness_shift": _augmentation("brightness_shift:BrightnessShift", "BrightnessShiftOptions"),
         "contrast": _augmentation("contrast:Contrast", "ContrastOptions"),
         "low_resolution": _augmentation("low_resolution:LowResolution", "LowResolutionOptions"),
         "gamma": _augmentation("gamma:Gamma", "GammaOptions"),

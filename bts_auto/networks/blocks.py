@@ -18,6 +18,7 @@ MAX_GROUPS = 8
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
@@ -85,6 +86,12 @@ def upsampling(
 def average_pool(dims: int, stride: Sequence[int]) -> nn.Module:
     """Mean over blocks of the stride; odd sizes are rounded up, as the convolutions' are."""
     return _AVERAGE_POOL[dims](tuple(stride), tuple(stride), ceil_mode=True)  # type: ignore[arg-type]
+
+
+def max_pool(dims: int, stride: Sequence[int], *, indices: bool = False) -> nn.Module:
+    """Largest value of blocks of the stride, odd sizes rounded up; with `indices` also where in its channel it lies."""
+    size = tuple(stride)
+    return _MAX_POOL[dims](size, size, ceil_mode=True, return_indices=indices)  # type: ignore[arg-type]
 
 
 def normalisation(name: str, dims: int, channels: int) -> nn.Module:

@@ -90,6 +90,25 @@ class ResidualUNetOptions(UNetOptions):
     )
 
 
+class UnpoolingUNetOptions(UNetOptions):
+    """The U-Net that pools by maxima and goes back up by the places that they were found at."""
+
+    n_conv_per_stage: PerStage = Field(default=2, description="convolutions of each encoder stage")
+    n_conv_per_stage_decoder: PerStage = Field(
+        default=2, description="convolutions of each decoder stage, coarsest first"
+    )
+    head_bias: bool = Field(default=False, description="whether the 1x1 convolutions to logits have a bias")
+
+
+class DeepSegOptions(UNetOptions):
+    """The 3D DeepSeg network."""
+
+    norm: Literal["instance", "batch", "group", "none"] = "batch"
+    activation: Literal["leaky_relu", "relu", "elu", "silu", "gelu"] = "relu"
+    n_conv_per_stage: PerStage = Field(default=2, description="convolutions of each stage, encoder and decoder")
+    most_stages: int = Field(default=5, ge=2, description="planned stages beyond these are left out")
+
+
 def per_stage(value: PerStage, n_stages: int, name: str) -> Ints:
     """`value` for each of `n_stages` stages; the last entry of a shorter tuple repeats, a longer one is cut.
 

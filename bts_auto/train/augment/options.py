@@ -88,6 +88,14 @@ class BrightnessOptions(ChannelOptions):
     factor: PositiveRange = (0.75, 1.25)
 
 
+class BrightnessShiftOptions(ChannelOptions):
+    """Addition of a normal offset; `sigma`, its standard deviation, in units of the normalised image."""
+
+    probability: Probability = 0.15
+    probability_per_channel: Probability = 0.5
+    sigma: float = Field(0.1, ge=0)
+
+
 class ContrastOptions(ChannelOptions):
     """Stretching about the mean; below 1 and above 1 are equally likely."""
 

@@ -1,4 +1,4 @@
-"""Multiplication by a factor, and how factors are drawn."""
+"""Multiplication by a factor, addition of an offset, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from scipy import stats
 
 from bts_auto.train.augment.base import draw_factor
 from bts_auto.train.augment.brightness import Brightness
-from bts_auto.train.augment.options import BrightnessOptions
+from bts_auto.train.augment.brightness_shift import BrightnessShift
+from bts_auto.train.augment.options import BrightnessOptions, BrightnessShiftOptions
 
 
 def test_channels_are_multiplied() -> None:
@@ -44,3 +45,11 @@ def test_factors_are_distributed_as_in_batchgeneratorsv2(bounds: tuple[float, fl
 def test_factors_below_one_stay_in_their_range() -> None:
     rng = np.random.default_rng(0)
     assert max(draw_factor(rng, (0.5, 0.8)) for _ in range(200)) <= 0.8
+
+
+def test_offsets_are_added_and_normal() -> None:
+    out, _ = BrightnessShift(BrightnessShiftOptions()).apply(torch.ones((2, 4, 4)), torch.zeros((1, 4, 4)), ((1, 0.5),))
+    assert out[:, 0, 0].tolist() == [1.0, 1.5]
+    shift = BrightnessShift(BrightnessShiftOptions(probability=1, probability_per_channel=1, sigma=0.1))
+    offsets = [value for _, value in shift.draw(np.random.default_rng(0), 2000) or ()]
+    assert stats.kstest(offsets, "norm", args=(0, 0.1)).pvalue > 0.001

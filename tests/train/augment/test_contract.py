@@ -80,7 +80,14 @@ def test_has_its_effect(name: str, size: tuple[int, ...]) -> None:
 
 
 # Those whose purpose is to change the level of a whole channel or to write into it.
-CHANGES_CONSTANTS = {"gaussian_noise", "brightness", "mask_outside", "previous_morphology", "previous_drop_component"}
+CHANGES_CONSTANTS = {
+    "gaussian_noise",
+    "brightness",
+    "brightness_shift",
+    "mask_outside",
+    "previous_morphology",
+    "previous_drop_component",
+}
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - CHANGES_CONSTANTS))
