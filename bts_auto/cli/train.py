@@ -7,6 +7,9 @@ from pathlib import Path
 
 from bts_auto.cli import common
 
+# As many epochs as nnU-Net v1 waited for a better loss.
+_PLATEAU_EPOCHS = 50
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
@@ -22,6 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     length.add_argument("--epochs", type=int, metavar="N", help="epochs (default: the plan's)")
     length.add_argument("--iterations", type=int, metavar="N", help="steps per epoch (default: the plan's)")
     length.add_argument("--budget", metavar="TIME", help="stop after this wall time, validation included: 30m, 2h, 90s")
+    length.add_argument(
+        "--until-plateau", type=int, nargs="?", const=_PLATEAU_EPOCHS, metavar="N",
+        help=f"come to the end after N epochs without a better running Dice (alone: {_PLATEAU_EPOCHS})",
+    )  # fmt: skip
+    length.add_argument(
+        "--stop", action="store_true", help="tell the training that runs elsewhere to anneal and come to its end"
+    )
     start = parser.add_argument_group("start")
     start.add_argument("--pretrained", type=Path, metavar="PACKAGE", help="start from these weights, where they fit")
     start.add_argument("--restart", action="store_true", help="forget an unfinished or finished run and start over")
@@ -34,6 +44,14 @@ def main(argv: list[str] | None = None) -> int:
     def work(arguments: argparse.Namespace, observer):
         from bts_auto import steps
 
+        if arguments.stop:
+            return steps.stop_training(
+                arguments.configuration,
+                arguments.fold,
+                **common.place(arguments),
+                recipe=arguments.recipe,
+                observer=observer,
+            )
         return steps.train(
             arguments.configuration,
             arguments.fold,
@@ -42,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             settings=arguments.set,
             epochs=arguments.epochs,
             iterations=arguments.iterations,
+            until_plateau=arguments.until_plateau,
             budget=common.seconds(arguments.budget),
             pretrained=arguments.pretrained,
             restart=arguments.restart,

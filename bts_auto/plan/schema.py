@@ -60,6 +60,9 @@ class Training(Document):
     optimizer: Component = Component(name="sgd")
     schedule: Component = Component(name="poly")
     gradient_clip: float | None = Field(12.0, gt=0)
+    until_plateau: int | None = Field(
+        None, ge=1, description="come to the end after so many epochs without a better running Dice; None: never"
+    )
     accumulation: int = Field(1, ge=1, description="batches whose gradients are averaged in one optimiser step")
     weight_average: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are shipped")
     oversample_foreground: float = Field(0.33, ge=0, le=1)

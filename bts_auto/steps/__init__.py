@@ -10,7 +10,7 @@ from bts_auto.steps.place import Outcome
 from bts_auto.steps.prediction import predict
 from bts_auto.steps.prepare import convert_brats, fingerprint, plan, plan_and_preprocess, preprocess
 from bts_auto.steps.scoring import choose, combine, evaluate, recipes
-from bts_auto.steps.training import train
+from bts_auto.steps.training import stop_training, train
 
 __all__ = [
     "Outcome",
@@ -25,5 +25,6 @@ __all__ = [
     "predict",
     "preprocess",
     "recipes",
+    "stop_training",
     "train",
 ]

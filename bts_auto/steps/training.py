@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bts_auto.train.trainer import TrainingResult
 
 # What also holds for the folds of earlier stages that a command has to train first.
-_FOR_EVERY_STAGE = ("epochs", "iterations", "device", "seed", "workers")
+_FOR_EVERY_STAGE = ("epochs", "iterations", "until_plateau", "device", "seed", "workers")
 
 
 def train(
@@ -54,8 +54,8 @@ def train(
     validate_only : bool
         Only validate what is trained.
     **options
-        Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, device, seed, pretrained, restart,
-        workers.
+        Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, until_plateau, device, seed,
+        pretrained, restart, workers.
     """
     from bts_auto.plan.settings import apply_settings
     from bts_auto.train.run import shares_of_budget
@@ -89,6 +89,36 @@ def train(
             observer.warn(f"fold {name} failed, the others go on: {reason}")
             trained.failures.append(CaseFailure(f"fold {name}", reason))
     return trained.outcome(cross_validated=fold == "cv")
+
+
+def stop_training(
+    configuration: str,
+    fold: str | int,
+    *,
+    dataset: str | int | None = None,
+    workspace: Path | None = None,
+    recipe: str | Path | None = None,
+    observer: Observer = SILENT,
+) -> Outcome:
+    """Let a training that runs in another process come to its end: its learning rate anneals, then it validates.
+
+    Raises
+    ------
+    BtsError
+        When none of the folds is being trained.
+    """
+    from bts_auto.train.lock import is_held
+    from bts_auto.train.run import STOP_FILE
+
+    place = locate(dataset, workspace, observer)
+    stage = Stage.open(place, place.plan(recipe), configuration, observer)
+    running = [folder for folder in (stage.folder(name) for name, _ in stage.named(str(fold))) if is_held(folder)]
+    if not running:
+        raise BtsError(f"no training of {configuration}, fold {fold}, is running here", where=place.name)
+    for folder in running:
+        (folder / STOP_FILE).touch()
+    lines = tuple(f"told to come to its end: {folder}" for folder in running)
+    return Outcome(len(running), data={"told": [str(folder) for folder in running]}, lines=lines)
 
 
 class _Trained:

@@ -38,6 +38,15 @@ def sole_process(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process trains in `folder` now; False where the system has no such locks."""
+    path = folder / LOCK_FILE
+    if not path.exists():
+        return False
+    with path.open("a+") as file:
+        return not _take(file)
+
+
 def _take(file: IO[str]) -> bool:
     """Lock an open file; False when another process has. Where locks are unknown, it counts as taken."""
     try:

@@ -32,6 +32,8 @@ from bts_auto.train.stopping import Interruption, Stopwatch, TrainingInterrupted
 
 # A stop file leaves the learning rate this share of the steps done so far to anneal.
 _COOL_DOWN = 0.1
+# After a plateau was seen, the learning rate anneals in this share of its epochs.
+_PLATEAU_COOL_DOWN = 0.5
 # The first steps of a process are slower (allocation, choice of kernels) and tell nothing about the pace.
 _UNTYPICAL_STEPS = 2
 _RETRIES = 1
@@ -303,6 +305,7 @@ class Loop:
         )
         progress.epoch += 1
         progress.sums = EpochSums()
+        self._mind_the_plateau()
 
     def _measure(self) -> dict[str, Any]:
         """Loss and pseudo Dice on held-out patches; remembers the weights when they are the best so far."""
@@ -356,6 +359,20 @@ class Loop:
                 self._save()
         if self._limits.budget is not None and self._session_steps > _UNTYPICAL_STEPS:
             self._fit_budget(self._limits.budget)
+
+    def _mind_the_plateau(self) -> None:
+        """Come to the end when the running Dice has not risen for as many epochs as the plan allows."""
+        progress, patience = self.progress, self._training.until_plateau
+        if patience is None or progress.pace.cooling or progress.ended:
+            return
+        since = progress.epoch - (0 if progress.best_epoch is None else progress.best_epoch + 1)
+        if since < patience:
+            return
+        steps = max(1, math.ceil(_PLATEAU_COOL_DOWN * patience * self._training.iterations))
+        progress.pace.cool_down(progress.step, steps)
+        self._observer.note(
+            f"no better Dice for {since} epochs: coming to the end in {progress.pace.end - progress.step} steps"
+        )
 
     def _fit_budget(self, budget: float) -> None:
         progress = self.progress

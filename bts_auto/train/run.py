@@ -14,6 +14,8 @@ from bts_auto.files import read_json, write_json
 from bts_auto.plan.schema import Plan
 
 RUN_FILE = "run.json"
+STOP_FILE = "STOP"
+"""A file of this name in a fold's folder lets its training come to its end: the learning rate anneals first."""
 _VERSION = 1
 _SHOWN_DIFFERENCES = 5
 # Fields of a configuration that are used after the training only; they may change without making it another run.
@@ -31,7 +33,7 @@ _FILES = (
     "training_state.previous.safetensors",
     "journal.jsonl",
     "progress.png",
-    "STOP",
+    STOP_FILE,
 )
 
 
@@ -42,6 +44,7 @@ def effective_plan(
     epochs: int | None = None,
     iterations: int | None = None,
     seed: int | None = None,
+    until_plateau: int | None = None,
 ) -> Plan:
     """The plan with the given fields of a configuration's training replaced.
 
@@ -58,6 +61,8 @@ def effective_plan(
         changes["epochs"] = epochs
     if seed is not None:
         changes["seed"] = seed
+    if until_plateau is not None:
+        changes["until_plateau"] = until_plateau
     if iterations is not None:
         share = training.validation_iterations / training.iterations
         changes["iterations"] = iterations

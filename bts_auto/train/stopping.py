@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-STOP_FILE = "STOP"
-"""A file of this name in a fold's folder lets its training come to its end: the learning rate anneals first."""
+from bts_auto.train.run import STOP_FILE
 
 
 class TrainingInterrupted(KeyboardInterrupt):

@@ -92,6 +92,7 @@ def train_fold(
     previous: MaskStore | None = None,
     epochs: int | None = None,
     iterations: int | None = None,
+    until_plateau: int | None = None,
     budget: float | None = None,
     device: str = "auto",
     seed: int | None = None,
@@ -116,7 +117,7 @@ def train_fold(
         Where the references of the final validation lie; without it there is none.
     previous : MaskStore, optional
         For a configuration with a previous stage: that stage's mask of every case, made by a fold that held it out.
-    epochs, iterations, seed : int, optional
+    epochs, iterations, until_plateau, seed : int, optional
         Instead of the plan's.
     budget : float, optional
         Seconds from this call to its end, final validation included; the learning rate reaches its end within it.
@@ -140,8 +141,11 @@ def train_fold(
     BtsError
         When the loss stayed NaN or infinite after a retry, or another process trains in `folder`.
     """
-    plan = runs.effective_plan(plan, config_name, epochs=epochs, iterations=iterations, seed=seed)
+    plan = runs.effective_plan(
+        plan, config_name, epochs=epochs, iterations=iterations, seed=seed, until_plateau=until_plateau
+    )
     training_cases, validation_cases = _cases(store, fold, split, observer)
+    _check_plateau(plan, config_name, validation_cases)
     made_from = _previous_records(plan, config_name, previous, (*training_cases, *validation_cases))
     if budget is not None and budget <= 0:
         raise PlanError(f"a time budget of {budget} s leaves no time to train")
@@ -206,6 +210,16 @@ def _cases(
             f"no preprocessed case is left to train fold {fold}", where=store.folder, mend="run bts_plan_and_preprocess"
         )
     return training, validation
+
+
+def _check_plateau(plan: Plan, config_name: str, validation_cases: Sequence[str]) -> None:
+    training = plan.configuration(config_name).training
+    if training.until_plateau is not None and not (validation_cases and training.validation_iterations):
+        raise PlanError(
+            "a plateau is seen on held-out patches, and there are none",
+            where="training.until_plateau",
+            mend="give --epochs or --budget instead",
+        )
 
 
 def _previous_records(plan: Plan, config_name: str, previous: MaskStore | None, cases: Sequence[str]) -> str | None:

@@ -260,3 +260,18 @@ def test_the_loop_uses_its_own_batches_for_each_seed(tmp_path: Path) -> None:
     one.run()
     two.run()
     assert not same(weights(one), weights(two))
+
+
+def test_a_plateau_anneals_and_ends(tmp_path: Path) -> None:
+    """Nothing is learnt at a learning rate of next to nothing, so that the first epoch's Dice is never exceeded."""
+    plan = tiny_plan(epochs=100, iterations=2, until_plateau=3, optimizer={"name": "sgd", "options": {"lr": 1e-30}})
+    same_batch = {"held_out": lambda name, first: itertools.repeat(batch(0))}
+    progress = tiny_loop(tmp_path, plan, parts=same_batch).run()
+    assert progress.pace.cooling
+    assert progress.epoch == 1 + 3 + 2  # the best, three without a better one, and half of them (rounded up) to anneal
+    assert epochs(tmp_path)[-1]["fraction"] == 1.0
+
+
+def test_a_training_that_gets_better_sees_no_plateau(tmp_path: Path) -> None:
+    plan = tiny_plan(epochs=3, iterations=2, until_plateau=3)
+    assert not tiny_loop(tmp_path, plan).run().pace.cooling
