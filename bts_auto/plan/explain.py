@@ -10,6 +10,7 @@ import numpy as np
 from bts_auto.data.fingerprint import Fingerprint
 from bts_auto.plan.batch import fitting_batch
 from bts_auto.plan.compute_model import plan_compute
+from bts_auto.plan.expect import duration
 from bts_auto.plan.lowres import MIN_COVERAGE
 from bts_auto.plan.memory import feature_map_voxels
 from bts_auto.plan.memory_model import plan_memory
@@ -33,11 +34,25 @@ def _edges(values: Sequence[float]) -> str:
 
 def explain(plan: Plan, fingerprint: Fingerprint) -> list[str]:
     """The reasons for a plan that was made of `fingerprint`, one sentence or two a line."""
-    lines = [*_grid(plan, fingerprint), *_normalisation(plan, fingerprint)]
+    lines = [*_grid(plan, fingerprint), *_normalisation(plan, fingerprint), *_measured(plan)]
     for name in plan.configurations:
         lines += [f"{name}: {line}" for line in _configuration(plan, name)]
-    lines += _stages(plan)
-    return lines
+    return [*lines, *(_stages(plan) if plan.budget_seconds is None else [])]
+
+
+def _measured(plan: Plan) -> Iterator[str]:
+    if plan.planner != "measured":
+        return
+    yield (
+        f"Sizes: by the bytes and operations of a training step, for {plan.gpu_memory_gb:.1f} GB, and checked by real "
+        "steps on this machine."
+    )
+    if plan.budget_seconds is not None:
+        yield (
+            f"Budget: among many spacings, patches and widths, the one with the best expected Dice of those whose "
+            f"training and validation fit {duration(plan.budget_seconds)}; enough steps come before resolution, and "
+            "resolution before width."
+        )
 
 
 def _grid(plan: Plan, fingerprint: Fingerprint) -> Iterator[str]:
@@ -105,11 +120,14 @@ def _patch(plan: Plan, configuration: SegmentationConfiguration) -> str:
     start = plan_topology(spacing, initial_patch(spacing, median)).patch_size
     share = math.prod(configuration.patch_size) / math.prod(median)
     words = f"patch {_edges(configuration.patch_size)}, {share:.0%} of the median case's {_edges(median)} voxels"
+    if plan.budget_seconds is not None:
+        coarse = configuration.spacing[-1] / plan.original_median_spacing_after_transp[-1]
+        return f"{words}, at {_times(configuration.spacing)} mm ({coarse:.2g} times the original spacing in plane)."
     if start == configuration.patch_size:
-        return f"{words}: the whole median case, padded to the network's strides, fits {plan.gpu_memory_gb:g} GB."
+        return f"{words}: the whole median case, padded to the network's strides, fits {plan.gpu_memory_gb:.3g} GB."
     return (
         f"{words}: shrunk from {_edges(start)}, always along the axis that is longest relative to the median case, "
-        f"until the feature maps fit {plan.gpu_memory_gb:g} GB with the smallest batch."
+        f"until it fits {plan.gpu_memory_gb:.3g} GB with the smallest batch."
     )
 
 
@@ -126,6 +144,8 @@ def _network(configuration: SegmentationConfiguration) -> str:
 
 
 def _batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
+    if plan.planner == "measured":
+        return _measured_batch(plan, configuration)
     preset = PRESETS[plan.preset]
     topology = Topology(configuration.patch_size, configuration.strides, configuration.kernel_sizes)
     voxels = feature_map_voxels(topology, preset, len(plan.labels))
@@ -142,6 +162,20 @@ def _batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
     if configuration.batch_size == MIN_BATCH and fitting < MIN_BATCH:
         return f"{words}; {MIN_BATCH} is the smallest batch."
     return f"{words}."
+
+
+def _measured_batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
+    words = f"batch {configuration.batch_size}"
+    training = configuration.training
+    if plan.budget_seconds is not None:
+        return (
+            f"{words}, the smallest that is planned, since more steps teach more than larger ones; "
+            f"{training.epochs * training.iterations} steps fit the time."
+        )
+    share = f"{PRESETS[plan.preset].max_dataset_share:.0%}"
+    return (
+        f"{words}: the largest that memory and the time of a step allow and that covers at most {share} of the dataset."
+    )
 
 
 def _stages(plan: Plan) -> Iterator[str]:

@@ -26,7 +26,7 @@ from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train.feed import to_device
 from bts_auto.train.loader import BatchLoader
-from bts_auto.train.machine import choose_device, loader_workers
+from bts_auto.train.machine import choose_device, loader_workers, memory_mb
 from bts_auto.train.objectives.base import At, Objective
 from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
 from bts_auto.train.step import Stepper
@@ -121,7 +121,7 @@ def answer(question: Question) -> dict[str, Any]:
     """Try it; seconds of a step, the number format, and the peak of memory above what there was before."""
     device = choose_device(question.device)
     configuration, labels = question.plan.configuration(question.configuration), question.plan.label_set()
-    before = _resident_bytes()
+    before = _resident_bytes("VmRSS")
     chosen = configuration.training.objective
     objective: Objective = registry.component("objective", chosen.name)(
         registry.options("objective", chosen.name, chosen.options),
@@ -157,19 +157,23 @@ def _batches(
         yield (to_device(batch, device) for batch in loader)
 
 
-def _resident_bytes() -> int:
-    """Most that this process has held in memory so far."""
-    import resource
+def _resident_bytes(field: str) -> int:
+    """Memory of this process: ``VmRSS`` now, ``VmHWM`` at most so far.
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
+    From the kernel's own page, since getrusage's peak includes what the parent held when it started this process.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) << 10
+    except (OSError, StopIteration):
+        return memory_mb(torch.device("cpu")) << 20
 
 
 def _peak_bytes(device: torch.device, before: int) -> int:
     """Peak of the memory that is trained in: the GPU's, else what the process has taken since `before`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _resident_bytes() - before
+    return max(0, _resident_bytes("VmHWM") - before)
 
 
 def main() -> int:

@@ -1,0 +1,116 @@
+"""Plans for this machine, with trials that answer at once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from bts_auto import machine
+from bts_auto.events import Observer
+from bts_auto.plan.compute_model import plan_compute
+from bts_auto.plan.explain import explain
+from bts_auto.plan.memory_model import plan_memory
+from bts_auto.plan.schema import Plan
+from bts_auto.steps import measure
+from bts_auto.steps.measure import OutOfMemory, Tried
+from bts_auto.steps.planning import Planning, Request
+from tests.plan.cases import dataset, fingerprint
+
+TFLOPS = 0.25
+
+
+class Machine:
+    """A processor of `TFLOPS` whose memory holds steps of `most_gb`; counts the trials."""
+
+    def __init__(self, most_gb: float = math.inf) -> None:
+        self.most_gb, self.trials = most_gb, 0
+
+    def __call__(self, plan: Plan, name: str, **options: object) -> Tried:
+        self.trials += 1
+        peak = plan_memory(plan, name, precision="bf16").peak
+        if peak > self.most_gb * 2**30:
+            raise OutOfMemory("full", where=name)
+        return Tried(plan_compute(plan, name).step / 1e12 / TFLOPS, "bf16", peak)
+
+
+class Heard(Observer):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """This machine has no GPU and 64 GB."""
+    fake = Machine()
+    monkeypatch.setattr(measure, "try_steps", fake)
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: None)
+    monkeypatch.setattr(machine, "hardware", lambda device="auto": "a machine")
+    monkeypatch.setattr(machine, "free_memory", lambda: 64 * 2**30)
+    return fake
+
+
+def planning(folder: Path, observer: Observer | None = None, **request: object) -> Planning:
+    asked = Request(**request)  # type: ignore[arg-type]
+    return Planning(fingerprint(), dataset(), "Dataset001_Test", asked, folder, observer or Heard())
+
+
+def test_a_named_memory_is_planned_for_by_rules_without_a_trial(here: Machine, tmp_path: Path):
+    made = planning(tmp_path, gpu_memory=2).make("plain")
+    assert (made.planner, made.gpu_memory_gb, here.trials) == ("nnunet", 2, 0)
+    assert made.expected["3d_fullres"].step_seconds is None
+
+
+def test_a_gpu_is_planned_for_by_rules(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: 4.0)
+    made = planning(tmp_path).make("plain")
+    assert (made.planner, made.gpu_memory_gb) == ("nnunet", 4)
+
+
+def test_without_a_gpu_sizes_are_measured(here: Machine, tmp_path: Path):
+    made = planning(tmp_path).make("plain")
+    assert made.planner == "measured"
+    assert all(expected.memory_gb <= made.gpu_memory_gb for expected in made.expected.values())
+    assert all(expected.step_seconds <= 10.01 for expected in made.expected.values())
+
+
+def test_what_does_not_fit_is_planned_smaller_with_a_word(here: Machine, tmp_path: Path):
+    here.most_gb, heard = 2.0, Heard()
+    made = planning(tmp_path, heard, planner="measured", gpu_memory=4).make("plain")
+    assert plan_memory(made, "3d_fullres", precision="bf16").peak <= 2 * 2**30
+    assert heard.warnings
+    assert "does not fit" in heard.warnings[0]
+
+
+def test_a_known_rate_tells_the_time_of_a_plan_by_rules(here: Machine, tmp_path: Path):
+    planning(tmp_path, planner="measured", gpu_memory=2).make("plain")
+    made = planning(tmp_path, gpu_memory=1).make("plain")
+    step = plan_compute(made, "3d_fullres").step / 1e12
+    assert made.expected["3d_fullres"].step_seconds == pytest.approx(step / TFLOPS)
+
+
+@pytest.mark.parametrize("budget", [300, 1800, 86400])
+def test_a_budget_holds_the_planned_steps(here: Machine, tmp_path: Path, budget: float):
+    made = planning(tmp_path, budget=budget).make("plain")
+    ((name, expected),) = made.expected.items()
+    assert 0.4 * budget < made.configuration(name).training.epochs * expected.epoch_seconds < budget
+    made.check()
+
+
+def test_a_budget_is_explained(here: Machine, tmp_path: Path):
+    made = planning(tmp_path, budget=1800).make("plain")
+    assert any("30 min" in line for line in explain(made, fingerprint()))
+
+
+def test_measured_choices_stay(here: Machine, tmp_path: Path):
+    asked = planning(tmp_path, budget=1800)
+    made = asked.make("plain")
+    made.save(tmp_path / "plan.json")
+    assert asked.made_before(tmp_path / "plan.json", "plain") == made
+    assert planning(tmp_path, budget=900).made_before(tmp_path / "plan.json", "plain") is None
+    assert planning(tmp_path, gpu_memory=8).made_before(tmp_path / "plan.json", "plain") is None
+    assert asked.made_before(tmp_path / "plan.json", "resenc_m") is None
