@@ -103,6 +103,9 @@ TABLE: dict[str, dict[str, Entry]] = {
         "by_region": Entry("bts_auto.combine.combiners:by_region", "bts_auto.combine.options:ByRegionOptions"),
         "geometric_mean": Entry("bts_auto.combine.combiners:geometric", "bts_auto.combine.options:WeightedOptions"),
         "mean": Entry("bts_auto.combine.combiners:mean"),
+        "region_channels": Entry(
+            "bts_auto.combine.combiners:region_channels", "bts_auto.combine.options:ByRegionOptions"
+        ),
         "simple": Entry("bts_auto.combine.combiners:simple", "bts_auto.combine.options:SimpleOptions"),
         "staple": Entry("bts_auto.combine.combiners:staple", "bts_auto.combine.options:StapleOptions"),
         "vote": Entry("bts_auto.combine.combiners:majority", "bts_auto.combine.options:VoteOptions"),
@@ -136,6 +139,11 @@ TABLE: dict[str, dict[str, Entry]] = {
         "volume_gate": Entry(
             "bts_auto.postprocess.volume_gate:volume_gate", "bts_auto.postprocess.options:VolumeGateOptions"
         ),
+    },
+    "logger": {
+        "mlflow": Entry("bts_auto.train.loggers:MLflow"),
+        "tensorboard": Entry("bts_auto.train.loggers:TensorBoard"),
+        "wandb": Entry("bts_auto.train.loggers:WeightsAndBiases"),
     },
     "metric": {
         "assd": Entry("bts_auto.evaluate.distance:assd"),

@@ -55,6 +55,22 @@ def combine(
     return labels.decode(found) if chosen.uses == "probabilities" else found
 
 
+def combine_probabilities(
+    name: str, members: Sequence[np.ndarray], labels: Labels, options: dict[str, Any] | None = None
+) -> np.ndarray:
+    """Combine probabilities (k, z, y, x) into probabilities; where the combiner takes label maps, into their mean.
+
+    Raises
+    ------
+    PlanError, DataError
+        As :func:`combine`.
+    """
+    chosen: Combiner = registry.component("combiner", name)
+    if chosen.uses != "probabilities":
+        return pool.mean(members)
+    return chosen.combine(members, labels, registry.options("combiner", name, options))
+
+
 def painting(labels: Labels) -> tuple[list[tuple[int, ...]], list[int]]:
     """The integers of each foreground label or region, and the integer painted for it, in painting order."""
     values = [labels.values[name] for name in labels.foreground]
@@ -74,16 +90,29 @@ def _simple(members: Sequence[np.ndarray], labels: Labels, options: Any) -> np.n
 
 def _by_region(members: Sequence[np.ndarray], labels: Labels, options: Any) -> np.ndarray:
     values, painted = painting(labels)
-    unknown = set(options.members) ^ set(labels.foreground)
-    if unknown:
-        raise PlanError(f"combiner 'by_region' needs one member for each of {', '.join(labels.foreground)}")
+    chosen = _chosen(members, labels, options)
     out = np.zeros_like(members[0])
-    for name, value, paint in zip(labels.foreground, values, painted, strict=True):
-        position = options.members[name]
-        if not 0 <= position < len(members):
-            raise PlanError(f"combiner 'by_region' takes '{name}' from member {position} of {len(members)}")
-        out[np.isin(members[position], value)] = paint
+    for mask, value, paint in zip(chosen, values, painted, strict=True):
+        out[np.isin(mask, value)] = paint
     return out
+
+
+def _region_channels(members: Sequence[np.ndarray], labels: Labels, options: Any) -> np.ndarray:
+    first = 0 if labels.has_regions else 1  # plain labels: what the chosen channels leave over is background
+    chosen = _chosen(members, labels, options)
+    channels = [scores[channel] for channel, scores in enumerate(chosen, start=first)]
+    rest = [] if labels.has_regions else [np.clip(1 - sum(channels), 0, None)]
+    return np.stack([*rest, *channels])
+
+
+def _chosen(members: Sequence[np.ndarray], labels: Labels, options: Any) -> list[np.ndarray]:
+    """For each foreground label or region the member that it is taken from."""
+    if set(options.members) ^ set(labels.foreground):
+        raise PlanError(f"needs one member for each of {', '.join(labels.foreground)}", where="combiner by_region")
+    for name, position in options.members.items():
+        if not 0 <= position < len(members):
+            raise PlanError(f"takes '{name}' from member {position} of {len(members)}", where="combiner by_region")
+    return [members[options.members[name]] for name in labels.foreground]
 
 
 mean = Combiner("probabilities", lambda members, labels, options: pool.mean(members))
@@ -96,3 +125,4 @@ majority = Combiner("masks", lambda members, labels, options: vote(members, opti
 staple = Combiner("masks", _staple)
 simple = Combiner("masks", _simple)
 by_region = Combiner("masks", _by_region)
+region_channels = Combiner("probabilities", _region_channels)

@@ -39,12 +39,15 @@ class Labels:
         The integer that marks voxels without annotation.
     submission : mapping of int to int
         Integers to be written to output masks in place of the dataset's own (``{3: 4}`` for older BraTS years).
+    parts : mapping of str to tuple of int
+        For regions that were made of plain labels (:meth:`as_regions`): those labels.
     """
 
     values: Mapping[str, tuple[int, ...]]
     regions_class_order: tuple[int, ...] = ()
     ignore: int | None = None
     submission: Mapping[int, int] = field(default_factory=dict)
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_dataset(cls, dataset: Mapping) -> Labels:
@@ -184,15 +187,40 @@ class Labels:
         """
         if self.has_regions:
             return {}
-        tissue = {_plain(name): self.values[name][0] for name in self.foreground}
-
-        def of(*kinds: tuple[str, ...]) -> tuple[int, ...]:
-            return tuple(sorted(value for name, value in tissue.items() if any(name in kind for kind in kinds)))
-
-        core, edema = of(_NECROSIS, _NON_ENHANCING, _CYSTIC, _ENHANCING), of(_EDEMA)
-        if not of(_ENHANCING) or not edema or len(core) + len(edema) + len(of(_CAVITY)) != len(tissue):
+        core = self._tissue(_NECROSIS, _NON_ENHANCING, _CYSTIC, _ENHANCING)
+        edema, enhancing, cavity = self._tissue(_EDEMA), self._tissue(_ENHANCING), self._tissue(_CAVITY)
+        if not enhancing or not edema or len(core) + len(edema) + len(cavity) != len(self.foreground):
             return {}
-        return {"WT": tuple(sorted(core + edema)), "TC": core, "ET": of(_ENHANCING)}
+        return {"WT": tuple(sorted(core + edema)), "TC": core, "ET": enhancing}
+
+    def _tissue(self, *kinds: tuple[str, ...]) -> tuple[int, ...]:
+        """The integers of the plain labels that are named like one of the tissues, sorted."""
+        named = ((_plain(name), self.values[name][0]) for name in self.foreground)
+        return tuple(sorted(value for name, value in named if any(name in kind for kind in kinds)))
+
+    def as_regions(self) -> Labels:
+        """The same integers as the overlapping regions WT, TC and ET, for networks that are trained on what is scored.
+
+        Edema is painted for WT, necrosis (else the lowest label of the core) for TC, enhancing tumour for ET. A
+        resection cavity becomes a region of its own. Labels that are no tumour's tissues, and declared regions, stay.
+        """
+        tumour = self.tumour_regions()
+        if not tumour:
+            return self
+        inner = tuple(value for value in tumour["TC"] if value not in tumour["ET"]) or tumour["TC"]
+        painted = [self._tissue(_EDEMA)[0], (self._tissue(_NECROSIS) or inner)[0], tumour["ET"][0]]
+        rest = {name: self.values[name] for name in self.foreground if self.values[name][0] not in tumour["WT"]}
+        return Labels(
+            {BACKGROUND: (0,)} | tumour | rest,
+            (*painted, *(value[0] for value in rest.values())),
+            self.ignore,
+            self.submission,
+            {name: self.values[name] for name in self.foreground},
+        )
+
+    def nameable(self) -> dict[str, tuple[int, ...]]:
+        """What rules may name: labels and regions, WT, TC and ET, and the label that a region was made of."""
+        return dict(self.values) | self.tumour_regions() | {k: v for k, v in self.parts.items() if k not in self.values}
 
 
 def _plain(name: str) -> str:

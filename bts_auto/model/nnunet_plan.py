@@ -271,7 +271,10 @@ def dataset_to_nnunet(plan: Plan, dataset: Mapping[str, Any]) -> dict[str, Any]:
         When plain labels are not 0, 1, 2, ...: nnU-Net takes a channel's index for its label.
     """
     labels = plan.label_set()
-    declared = {name: _plain(value) for name, value in _labels_by_channel(plan.labels).items()}
+    own: Mapping[str, Any] = plan.labels
+    if labels.parts:  # trained on regions that the dataset does not declare
+        own = dict(labels.values) | ({} if labels.ignore is None else {IGNORE: labels.ignore})
+    declared = {name: _plain(value) for name, value in _labels_by_channel(own).items()}
     plain = [value for name, value in declared.items() if name != IGNORE]
     if not labels.has_regions and [v[0] if isinstance(v, list) else v for v in plain] != list(range(len(plain))):
         raise ModelError("nnU-Net needs the labels 0, 1, 2, ... without gaps", where=plan.dataset_name)
@@ -282,7 +285,8 @@ def dataset_to_nnunet(plan: Plan, dataset: Mapping[str, Any]) -> dict[str, Any]:
         "numTraining": dataset.get("numTraining", 0),
         "file_ending": plan.file_ending,
     }
-    return values | ({"regions_class_order": list(plan.regions_class_order)} if plan.regions_class_order else {})
+    order = labels.regions_class_order
+    return values | ({"regions_class_order": list(order)} if order else {})
 
 
 def _plain(value: Any) -> Any:

@@ -5,19 +5,35 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
+from bts_auto import registry
 from bts_auto.documents import Document, parse
 from bts_auto.errors import PlanError
 from bts_auto.files import read_json
 from bts_auto.plan.merge import merge
 from bts_auto.plan.presets import PresetName
-from bts_auto.plan.schema import Plan
+from bts_auto.plan.schema import Component, Plan
 
 # What the planner may leave out, where the cases are slices or a patch shows enough of them.
 _OPTIONAL = ("3d_fullres", "3d_lowres", "3d_cascade_fullres")
+_OF_ENSEMBLES = ("combiner", "folds", "postprocessing")
+
+
+# Part of a folder's name, beside "__" and ".".
+MemberName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9]+([_-][a-zA-Z0-9]+)*$")]
+
+
+class MemberRecipe(Document):
+    """What one member of an ensemble changes on top of the fields that all members share; see :class:`Recipe`."""
+
+    about: str = ""
+    preset: PresetName | None = None
+    target: Literal["labels", "regions"] | None = None
+    configuration: dict[str, Any] = Field(default_factory=dict)
+    configurations: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Recipe(Document):
@@ -37,11 +53,22 @@ class Recipe(Document):
         The recipe that this one is laid over.
     preset : str, optional
         The network that the planner sizes, where the method names one.
+    target : str, optional
+        What networks are trained on: the dataset's ``labels``, or the ``regions`` WT, TC and ET that they make.
     configuration : mapping
         Fields laid over every configuration that does not inherit.
     configurations : mapping
         Fields laid over single configurations; a new name needs ``inherits_from`` or every field. What is said of one
         that the planner found no need for (3d_lowres, the cascade) is left out.
+    members : mapping
+        For an ensemble, what each member changes on top of all that. A member is a recipe of its own, called
+        ``ENSEMBLE.MEMBER`` where its results lie and ``ENSEMBLE:MEMBER`` where it is asked for.
+    combiner : Component, optional
+        How an ensemble's members are combined, by default by the mean of their probabilities.
+    folds : {"all", "best"}
+        Whether an ensemble takes every fold of every member, or of each fold the member that did best on it.
+    postprocessing : tuple of Component
+        What follows the combination; a single network's rules stand in its configuration.
     """
 
     name: str
@@ -50,8 +77,56 @@ class Recipe(Document):
     reported: dict[str, Any] = Field(default_factory=dict)
     extends: str | None = None
     preset: PresetName | None = None
+    target: Literal["labels", "regions"] | None = None
     configuration: dict[str, Any] = Field(default_factory=dict)
     configurations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    members: dict[MemberName, MemberRecipe] = Field(default_factory=dict)
+    combiner: Component = Component(name="mean")
+    folds: Literal["all", "best"] = "all"
+    postprocessing: tuple[Component, ...] = ()
+
+    @model_validator(mode="after")
+    def _ensembles_have_members(self) -> Recipe:
+        if not self.members and {"combiner", "folds", "postprocessing"} & self.model_fields_set and not self.extends:
+            raise ValueError("'combiner', 'folds' and 'postprocessing' need 'members'")
+        if len(self.members) == 1 and not self.extends:
+            raise ValueError("one member is no ensemble")
+        return self
+
+    def member(self, name: str) -> Recipe:
+        """A member as a recipe of its own.
+
+        Raises
+        ------
+        PlanError
+            When there is no such member; the nearest is named.
+        """
+        if name not in self.members:
+            near = difflib.get_close_matches(name, self.members, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(self.members) or 'none'}"
+            raise PlanError(f"recipe '{self.name}' has no member '{name}'", mend=hint)
+        own = self.members[name]
+        return Recipe(
+            name=f"{self.name}.{name}",
+            about=own.about or self.about,
+            source=self.source,
+            preset=own.preset or self.preset,
+            target=own.target or self.target,
+            configuration=merge(self.configuration, own.configuration),
+            configurations=merge(self.configurations, own.configurations),
+        )
+
+    def check_ensemble(self) -> None:
+        """Look up the combiner and the rules and validate their options.
+
+        Raises
+        ------
+        PlanError
+            For an unknown component or option, or a value that does not fit.
+        """
+        registry.options("combiner", self.combiner.name, self.combiner.options)
+        for rule in self.postprocessing:
+            registry.options("postprocessing", rule.name, rule.options)
 
 
 def recipe_folder() -> Path:
@@ -90,36 +165,50 @@ def _find(name_or_path: str | Path) -> Path:
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """A shipped recipe by name, or one from a ``.json`` file, with all that it extends merged in.
 
+    ``ENSEMBLE:MEMBER`` is a member of either.
+
     Raises
     ------
     PlanError
         When there is no such recipe, it does not fit the schema, or recipes extend each other in a circle.
     """
+    whole, colon, member = str(name_or_path).rpartition(":")
+    if colon and not member.endswith(".json"):
+        return load_recipe(whole).member(member)
     path = _find(name_or_path)
-    recipe, seen = _read(path), [path.resolve()]
-    base = recipe.extends
-    while base is not None:
+    chain, seen = [_read(path)], [path.resolve()]
+    while (base := chain[-1].extends) is not None:
         # A file is first sought beside the recipe that names it.
         path = path.parent / base if base.endswith(".json") else _find(base)
         if path.resolve() in seen:
-            raise PlanError(f"recipe '{recipe.name}' extends itself through '{path.stem}'")
+            raise PlanError(f"recipe '{chain[0].name}' extends itself through '{path.stem}'")
         seen.append(path.resolve())
-        below = _read(path)
-        recipe = parse(Recipe, _over(below, recipe), where=path)
-        base = below.extends
+        chain.append(_read(path))
+    recipe = chain.pop()
+    while chain:
+        above = chain.pop()
+        recipe = parse(Recipe, _over(recipe, above), where=f"recipe '{above.name}'")
+    recipe.check_ensemble()
     return recipe
 
 
 def _over(below: Recipe, above: Recipe) -> dict[str, Any]:
-    return above.model_dump() | {
-        "preset": above.preset or below.preset,
-        "configuration": merge(below.configuration, above.configuration),
-        "configurations": merge(below.configurations, above.configurations),
-    }
+    lower, upper = below.model_dump(), above.model_dump()
+    merged = {name: merge(lower[name], upper[name]) for name in ("configuration", "configurations")}
+    members = merge(lower["members"], above.model_dump(exclude_unset=True).get("members", {}))
+    ensemble = {name: (above if name in above.model_fields_set else below) for name in _OF_ENSEMBLES}
+    return (
+        upper
+        | {"preset": above.preset or below.preset, "target": above.target or below.target, "members": members}
+        | merged
+        | {name: getattr(recipe, name) for name, recipe in ensemble.items()}
+    )
 
 
 def apply_recipe(plan: Plan, recipe: Recipe | str | Path) -> Plan:
     """A new plan: `plan` with the recipe laid over it, under the recipe's name.
+
+    Of an ensemble only what all members share is laid over it.
 
     Raises
     ------
@@ -128,6 +217,8 @@ def apply_recipe(plan: Plan, recipe: Recipe | str | Path) -> Plan:
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     values = plan.model_dump(mode="json") | {"recipe": chosen.name}
+    if chosen.target is not None:
+        values["target"] = chosen.target
     values["configurations"] = _lay(values["configurations"], chosen)
     try:
         changed = parse(Plan, values)

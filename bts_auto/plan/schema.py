@@ -22,6 +22,7 @@ from bts_auto.plan.merge import merge
 from bts_auto.plan.presets import PresetName
 
 PLAN_VERSION: Literal[1] = 1
+_LABEL_FIELDS = ("labels", "regions_class_order", "submission_labels")
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 
@@ -49,6 +50,13 @@ class Resampling(Document):
     separate_z: bool | None = Field(None, description="None: where one axis is over 3 times coarser than the others")
 
 
+class ModelChoice(Document):
+    """Ship the weights that are best on whole held-out volumes, not the last ones."""
+
+    cases: int = Field(3, ge=1, description="held-out cases to look at, the first in order")
+    every: int = Field(50, ge=1, description="epochs from one look to the next; the last epoch is always looked at")
+
+
 class Training(Document):
     """Length, optimisation and sampling of a training run. Defaults are nnU-Net v2's."""
 
@@ -66,7 +74,11 @@ class Training(Document):
     accumulation: int = Field(1, ge=1, description="batches whose gradients are averaged in one optimiser step")
     weight_average: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are shipped")
     oversample_foreground: float = Field(0.33, ge=0, le=1)
+    model_choice: ModelChoice | None = Field(None, description="None: the last weights are shipped, as nnU-Net does")
     deep_supervision: bool = True
+    deep_supervision_weights: Floats | None = Field(
+        None, description="of each resolution's loss, finest first; None: 1, 1/2, 1/4, ..., the coarsest 0, normalised"
+    )
     augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
@@ -130,6 +142,9 @@ class SegmentationConfiguration(Document):
             yield f"spacing {self.spacing} is not positive"
         if len(self.use_mask_for_norm) != len(self.normalization_schemes):
             yield "use_mask_for_norm and normalization_schemes need one entry for each channel"
+        weights = self.training.deep_supervision_weights
+        if weights is not None and (min(weights, default=-1) < 0 or not any(weights)):
+            yield f"training.deep_supervision_weights {weights} need to be 0 or more, and one of them above"
         axes = self.inference.mirror_axes
         if len(set(axes)) != len(axes) or not set(axes) <= set(range(dims)):
             yield f"inference.mirror_axes {axes} must be different axes of 0 to {dims - 1}"
@@ -209,6 +224,9 @@ class Plan(Document):
     fingerprint_hash: str = ""
     channel_names: tuple[str, ...]
     labels: dict[str, int | Ints]
+    target: Literal["labels", "regions"] = Field(
+        "labels", description="regions: plain labels of a tumour's tissues are trained as WT, TC and ET"
+    )
     regions_class_order: Ints | None = None
     submission_labels: dict[int, int] = Field(default_factory=dict)
     file_ending: str = ".nii.gz"
@@ -276,8 +294,9 @@ class Plan(Document):
                 raise PlanError(f"configuration '{name}' does not normalise each of {len(self.channel_names)} channels")
 
     def label_set(self) -> Labels:
-        """The dataset's labels."""
-        return Labels.from_dataset(self.model_dump(mode="json"))
+        """What networks are trained on: the dataset's labels, or the regions that they make."""
+        labels = Labels.from_dataset(self.model_dump(mode="json", include=set(_LABEL_FIELDS)))
+        return labels.as_regions() if self.target == "regions" else labels
 
     @classmethod
     def load(cls, path: Path | str) -> Plan:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bts_auto import registry
-from bts_auto.data.labels import BACKGROUND, Labels
+from bts_auto.data.labels import Labels
 from bts_auto.errors import PlanError
 
 
@@ -48,7 +48,7 @@ class Context:
         return self._find(name)[1]
 
     def _find(self, name: str) -> tuple[str, tuple[int, ...]]:
-        known = dict(self.labels.values) | self.labels.tumour_regions()
+        known = self.labels.nameable()
         for one, members in known.items():
             if one.lower() == name.lower():
                 return one, members
@@ -63,7 +63,7 @@ class Context:
             For an unknown name, or a derived region that stands for several labels.
         """
         found, members = self._find(name)
-        if self.labels.has_regions and found != BACKGROUND:
+        if self.labels.has_regions and found in self.labels.foreground:
             return self.labels.regions_class_order[self.labels.foreground.index(found)]
         if len(members) > 1:
             raise PlanError(f"'{name}' stands for labels {members}; name one of them")
@@ -94,6 +94,18 @@ class NamedRule(Protocol):
 
     @property
     def options(self) -> dict[str, Any]: ...
+
+
+def need_probabilities(rules: Sequence[NamedRule]) -> bool:
+    """Whether one of the rules cannot do without probabilities.
+
+    Raises
+    ------
+    PlanError
+        For an unknown rule or option.
+    """
+    chosen = [registry.options("postprocessing", rule.name, rule.options) for rule in rules]
+    return any(options is not None and options.needs_probabilities for options in chosen)
 
 
 def apply_rules(mask: np.ndarray, rules: Sequence[NamedRule], context: Context) -> np.ndarray:

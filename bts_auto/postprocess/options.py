@@ -15,7 +15,16 @@ NEXT = "next"
 _BECOMES = "the label that removed voxels get; 'next': the most probable of the others (needs probabilities)"
 
 
-class _Size(Document):
+class RuleOptions(Document):
+    """What every rule's options can say."""
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether the rule cannot do without the probabilities of the case."""
+        return getattr(self, "becomes", None) == NEXT
+
+
+class _Size(RuleOptions):
     """A volume given in voxels or in ml, one of the two."""
 
     voxels: int | None = Field(None, ge=0)
@@ -28,7 +37,7 @@ class _Size(Document):
         return self
 
 
-class KeepLargestOptions(Document):
+class KeepLargestOptions(RuleOptions):
     """Options of keep_largest."""
 
     region: str | None = Field(None, description="None: all foreground taken together")
@@ -53,7 +62,7 @@ class SmallRegionOptions(_Size):
     )
 
 
-class FillHolesOptions(Document):
+class FillHolesOptions(RuleOptions):
     """Options of fill_holes."""
 
     region: str | None = Field(None, description="None: all foreground taken together")
@@ -61,7 +70,7 @@ class FillHolesOptions(Document):
     in_slices: bool = Field(False, description="fill holes that are closed within a slice (z) too")
 
 
-class MorphologyOptions(Document):
+class MorphologyOptions(RuleOptions):
     """Options of morphology."""
 
     operation: Literal["open", "close"]
@@ -71,25 +80,35 @@ class MorphologyOptions(Document):
     label: str | None = Field(None, description="what closing adds; None: the nearest label of the region")
 
 
-class NestingOptions(Document):
+class NestingOptions(RuleOptions):
     """Options of nesting."""
 
     threshold: float = Field(0.5, gt=0, lt=1)
 
+    @property
+    def needs_probabilities(self) -> bool:
+        """Always: the label map is made from them."""
+        return True
 
-class SmoothingOptions(Document):
+
+class SmoothingOptions(RuleOptions):
     """Options of smoothing."""
 
     radius: int = Field(1, ge=1, description="voxels; the neighbourhood is a cube of 2 radius + 1")
 
 
-class ThresholdsOptions(Document):
+class ThresholdsOptions(RuleOptions):
     """Options of thresholds."""
 
     values: dict[str, float] = Field(description="region or label -> probability above which it is painted")
 
+    @property
+    def needs_probabilities(self) -> bool:
+        """Always: the label map is made from them."""
+        return True
 
-class VolumeGateOptions(Document):
+
+class VolumeGateOptions(RuleOptions):
     """Options of volume_gate: the region goes where its volume is at most one bound and another's is above a second.
 
     The defaults are those of Jabareen and Lukassen's decision tree for the enhancing tumour (BraTS 2021), in voxels of
@@ -103,7 +122,7 @@ class VolumeGateOptions(Document):
     becomes: str = Field("next", description=_BECOMES)
 
 
-class OutputGateOptions(Document):
+class OutputGateOptions(RuleOptions):
     """Options of output_gate."""
 
     output: str = Field(description="name of the number that another model gives for the case")

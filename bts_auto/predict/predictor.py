@@ -355,7 +355,7 @@ def _prepares(fold: Fold) -> tuple[object, ...]:
     """All that must be the same for one prepared image to serve several folds."""
     plan, configuration = fold.plan, fold.configuration
     grid = (plan.channel_names, plan.orientation, plan.transpose_forward, configuration.preprocessing_key())
-    answers = (plan.labels, plan.regions_class_order, configuration.inference.averaging)
+    answers = (plan.labels, plan.regions_class_order, plan.target, configuration.inference.averaging)
     return (*grid, *answers, configuration.previous_stage)
 
 

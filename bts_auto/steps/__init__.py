@@ -6,11 +6,12 @@ case stands in `Outcome.failures`. Nothing heavy is imported before a verb is ca
 """
 
 from bts_auto.steps.demo import demo
+from bts_auto.steps.members import train
 from bts_auto.steps.place import Outcome
 from bts_auto.steps.prediction import predict
 from bts_auto.steps.prepare import convert_brats, fingerprint, plan, plan_and_preprocess, preprocess
 from bts_auto.steps.scoring import choose, combine, evaluate, recipes
-from bts_auto.steps.training import stop_training, train
+from bts_auto.steps.training import stop_training
 
 __all__ = [
     "Outcome",

@@ -108,9 +108,10 @@ class Place:
         if recipe is None:
             return Plan.load(self.plan_path())
         laid = load_recipe(recipe)
-        made = self.plan_path(laid.name)
-        # A recipe that names a preset was sized by the planner; its sizes are not those of the dataset's own plan.
-        return apply_recipe(Plan.load(made if made.exists() else self.plan_path()), laid)
+        # A recipe that names a preset was sized by the planner; its sizes are not those of the dataset's own plan. What
+        # was planned for an ensemble holds for its members.
+        made = [self.plan_path(laid.name), self.plan_path(laid.name.partition(".")[0])]
+        return apply_recipe(Plan.load(next(filter(Path.exists, made), self.plan_path())), laid)
 
 
 def locate(dataset: str | int | None, workspace: Path | None, observer: Observer = SILENT) -> Place:

@@ -17,12 +17,11 @@ REGIONS = Labels.from_dataset(
         "regions_class_order": [1, 2, 3],
     }
 )
-OPTIONS = {
-    "by_region": {
-        PLAIN.foreground: {"members": {"necrosis": 0, "edema": 1, "enhancing": 0}},
-        REGIONS.foreground: {"members": {"whole": 1, "core": 0, "enhancing": 0}},
-    }
+BY_REGION = {
+    PLAIN.foreground: {"members": {"necrosis": 0, "edema": 1, "enhancing": 0}},
+    REGIONS.foreground: {"members": {"whole": 1, "core": 0, "enhancing": 0}},
 }
+OPTIONS = {"by_region": BY_REGION, "region_channels": BY_REGION}
 
 
 def _truth() -> np.ndarray:
@@ -51,6 +50,8 @@ def test_each_region_from_its_own_member() -> None:
     second[0] = 1
     options = {"members": {"whole": 1, "core": 0, "enhancing": 0}}
     found = combine("by_region", [first, second], REGIONS, options)
+    scores = [_member(REGIONS), np.stack([second == 1, *[np.zeros_like(second)] * 2]).astype(np.float32)]
+    np.testing.assert_array_equal(combine("region_channels", scores, REGIONS, options), found)
     assert (found[0] == 1).all()
     np.testing.assert_array_equal(found == 3, first == 3)
     assert (found[1:][first[1:] == 1] == 0).all()

@@ -99,3 +99,24 @@ def test_wrong_declarations_give_one_line(dataset, line) -> None:
     with pytest.raises(DataError, match=line) as caught:
         Labels.from_dataset(dataset)
     assert "\n" not in str(caught.value)
+
+
+def test_tissues_become_the_regions_that_are_scored() -> None:
+    plain = labels(NCR=1, edema=2, non_enhancing=3, ET=4, resection_cavity=5)
+    regions = plain.as_regions()
+    assert dict(regions.values) == {
+        "background": (0,), "WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,), "resection_cavity": (5,)
+    }  # fmt: skip
+    assert regions.regions_class_order == (2, 1, 4, 5)
+    assert regions.known_values == plain.known_values
+    probabilities = np.eye(4)[:, [0, 1, 2, 3]]
+    probabilities[:2, 2] = 1
+    np.testing.assert_array_equal(regions.decode(probabilities), [2, 1, 4, 5])
+    assert regions.scoring()["WT"] == plain.scoring()["WT"]
+    assert regions.nameable()["NCR"] == (1,)
+
+
+@pytest.mark.parametrize("declared", [{"liver": 1, "tumour": 2}, {"WT": [1, 2], "ET": 2}])
+def test_labels_that_are_no_tumours_tissues_stay(declared: dict) -> None:
+    found = Labels.from_dataset({"labels": {"background": 0, **declared}, "regions_class_order": [1, 2]})
+    assert found.as_regions() is found

@@ -63,6 +63,44 @@ def test_recipes_extend_each_other(large: Plan, tmp_path: Path):
     assert apply_recipe(large, recipe).recipe == "above"
 
 
+def test_members_share_what_the_ensemble_says(large: Plan, tmp_path: Path):
+    members = {"short": {"configuration": {"training": {"epochs": 9}}}, "other": {"target": "regions"}}
+    path = _write(tmp_path, "both", configuration={"training": {"seed": 3}}, members=members, combiner={"name": "vote"})
+    made = apply_recipe(large, load_recipe(f"{path}:short"))
+    assert made.recipe == "both.short"
+    assert (made.configuration("2d").training.epochs, made.configuration("2d").training.seed) == (9, 3)
+    assert apply_recipe(large, load_recipe(f"{path}:other")).target == "regions"
+    assert apply_recipe(large, path).configuration("2d").training.epochs == 1000
+    with pytest.raises(PlanError, match="did you mean 'short'"):
+        load_recipe(f"{path}:shrt")
+
+
+def test_an_ensemble_may_be_extended_through_several_recipes(tmp_path: Path):
+    members = {"a": {"preset": "resenc_m"}, "b": {}}
+    _write(tmp_path, "base", members=members, combiner={"name": "staple"}, folds="all")
+    _write(tmp_path, "middle", extends="base.json", members={"a": {"configuration": {"batch_size": 3}}})
+    top = load_recipe(_write(tmp_path, "top", extends="middle.json", members={"c": {}}, folds="best"))
+    assert tuple(top.members) == ("a", "b", "c")
+    assert (top.combiner.name, top.folds) == ("staple", "best")
+    assert top.member("a").preset == "resenc_m"
+    assert top.member("a").configuration == {"batch_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"combiner": {"name": "vote"}}, "need 'members'"),
+        ({"members": {"a": {}}}, "no ensemble"),
+        ({"members": {"a__b": {}, "c": {}}}, "a__b"),
+        ({"members": {"a": {}, "b": {}}, "combiner": {"name": "stapel"}}, "did you mean 'staple'"),
+        ({"members": {"a": {}, "b": {}}, "postprocessing": [{"name": "small_region"}]}, "voxels"),
+    ],
+)
+def test_an_ensemble_that_does_not_fit_is_refused(tmp_path: Path, fields: dict, words: str):
+    with pytest.raises(PlanError, match=words):
+        load_recipe(_write(tmp_path, "bad", **fields))
+
+
 def test_a_circle_is_refused(tmp_path: Path):
     _write(tmp_path, "one", extends="two.json")
     with pytest.raises(PlanError, match="extends itself"):
