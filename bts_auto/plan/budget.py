@@ -152,7 +152,7 @@ def candidates(
     budget : float
         Seconds for training and validation.
     held_out : int
-        Cases that the validation predicts as whole volumes.
+        Volumes (in 2d: slices) that the validation predicts.
     """
     dims = len(spacing)
     seen: set[tuple] = set()

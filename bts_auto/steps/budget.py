@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,9 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
                 find_preset(preset),
                 Limits(gb, at_hand.precision),
                 base.network_channels(source),
-                lambda tflop: tflop / _nearest(planning, rates, base, source, tflop * _TERA).tflops,  # noqa: B023
+                partial(_seconds, planning, rates, base, source),
                 budget,
-                math.ceil(len(planning.fingerprint.spacings) / FOLDS),
+                _held_out(planning, base, source),
             ),
             budget,
         )
@@ -65,8 +66,7 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
             gb *= 0.8
             planning.observer.warn(f"a real step does not fit ({error.what}); planning for {gb:.1f} GB")
             continue
-        measured = _nearest(planning, rates, made, name, _step_flop(made, name))
-        seconds = _step_flop(made, name) / _TERA / measured.tflops
+        seconds = _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
         return planning.with_expected(with_steps(made, name, _steps(planning, made, name, seconds)))
 
 
@@ -127,6 +127,11 @@ def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, flop: floa
     return rate
 
 
+def _seconds(planning: Planning, rates: Rates, made: Plan, name: str, tflop: float) -> float:
+    """Foretold seconds of a step of so many operations in 10^12."""
+    return tflop / _nearest(planning, rates, made, name, tflop * _TERA).tflops
+
+
 def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> tuple[str, Plan]:
     """The plan of a candidate: 3d_fullres at the target spacing, 3d_lowres at a coarser one, 2d for slices."""
     from bts_auto.plan.budget import training_for
@@ -174,8 +179,15 @@ def with_steps(made: Plan, name: str, steps: int) -> Plan:
 
 
 def _steps(planning: Planning, made: Plan, name: str, seconds: float) -> int:
-    shapes = [round(n) for n in made.configuration(name).median_image_size_in_voxels]
-    return _fitting(made, name, seconds, [shapes] * math.ceil(len(planning.fingerprint.spacings) / FOLDS))
+    shape = [round(n) for n in made.configuration(name).median_image_size_in_voxels]
+    return _fitting(made, name, seconds, [shape] * _held_out(planning, made, name))
+
+
+def _held_out(planning: Planning, made: Plan, name: str) -> int:
+    """Volumes that the validation of a fold predicts; in 2d, their slices."""
+    cases = math.ceil(len(planning.fingerprint.spacings) / FOLDS)
+    slices = made.original_median_shape_after_transp[0] if made.configuration(name).dims == 2 else 1
+    return cases * slices
 
 
 def _fitting(made: Plan, name: str, seconds: float, shapes: list[list[int]]) -> int:

@@ -91,7 +91,8 @@ class Planning:
         if request.gpu_memory is None and request.planner is None and request.budget is None and self._gpu_gb():
             return None
         wanted = request.gpu_memory if request.gpu_memory is not None else old.gpu_memory_gb
-        same = (old.fingerprint_hash, old.preset, old.gpu_memory_gb, old.labels) == (
+        labels = old.model_dump(mode="json")["labels"]
+        same = (old.fingerprint_hash, old.preset, old.gpu_memory_gb, labels) == (
             self.fingerprint.content_hash(), preset, wanted, self.dataset.get("labels")
         )  # fmt: skip
         if not same or any(one.hardware not in (None, hardware) for one in old.expected.values()):
@@ -186,8 +187,11 @@ class Planning:
 
         def size(spacing: Any, median: Any, dataset_voxels: float) -> Any:
             name = "2d" if len(spacing) == 2 else "3d_fullres"
-            tflop = plan_compute(usual, name).step / 1e12
-            rate = rates.nearest(hardware, chosen.network, len(spacing), tflop)
+            try:
+                tflop = plan_compute(usual, name).step / 1e12
+                rate = rates.nearest(hardware, chosen.network, len(spacing), tflop)
+            except PlanError:  # cases of a few voxels, whose networks have no stages to count
+                rate = None
             limits = Limits(
                 gb,
                 rate.precision if rate is not None else "fp32",

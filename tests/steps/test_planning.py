@@ -114,3 +114,8 @@ def test_measured_choices_stay(here: Machine, tmp_path: Path):
     assert planning(tmp_path, budget=900).made_before(tmp_path / "plan.json", "plain") is None
     assert planning(tmp_path, gpu_memory=8).made_before(tmp_path / "plan.json", "plain") is None
     assert asked.made_before(tmp_path / "plan.json", "resenc_m") is None
+
+
+def test_slices_have_a_budget_too(here: Machine, tmp_path: Path):
+    asked = Planning(fingerprint((1, 200, 200)), dataset(), "Dataset001_Test", Request(budget=600), tmp_path, Heard())
+    assert list(asked.make("plain").configurations) == ["2d"]
