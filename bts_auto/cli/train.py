@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     start.add_argument("--pretrained", type=Path, metavar="PACKAGE", help="start from these weights, where they fit")
     start.add_argument("--restart", action="store_true", help="forget an unfinished or finished run and start over")
     start.add_argument("--val", action="store_true", help="only validate the trained fold")
+    parser.add_argument(
+        "--log", nargs="+", default=[], choices=("tensorboard", "mlflow", "wandb"), help="draw the curves there too"
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     machine.add_argument("--seed", type=int, help="seed of every random draw (default: the plan's)")
@@ -68,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             device=arguments.device,
             seed=arguments.seed,
             workers=arguments.workers,
+            loggers=arguments.log,
             observer=observer,
         )
 

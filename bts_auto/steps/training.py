@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bts_auto.train.trainer import TrainingResult
 
 # What also holds for the folds of earlier stages that a command has to train first.
-_FOR_EVERY_STAGE = ("epochs", "iterations", "until_plateau", "device", "seed", "workers")
+_FOR_EVERY_STAGE = ("epochs", "iterations", "until_plateau", "device", "seed", "workers", "loggers")
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
         Only validate what is trained.
     **options
         Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, until_plateau, device, seed,
-        pretrained, restart, workers.
+        pretrained, restart, workers, loggers.
     """
     from bts_auto.plan.settings import apply_settings
     from bts_auto.train.run import shares_of_budget

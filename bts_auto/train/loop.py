@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from bts_auto.events import SILENT, Observer, Task
 from bts_auto.plan.schema import Training
 from bts_auto.train import checkpoint
 from bts_auto.train.average import WeightAverage
-from bts_auto.train.feed import Feed, OpenStream
+from bts_auto.train.feed import Feed
 from bts_auto.train.journal import JOURNAL, Journal
 from bts_auto.train.machine import memory_mb
-from bts_auto.train.objectives.base import At, Objective
+from bts_auto.train.objectives.base import At
 from bts_auto.train.pace import Pace
+from bts_auto.train.parts import Limits, Parts
 from bts_auto.train.precision import Precision
 from bts_auto.train.progress import EpochSums, Progress
 from bts_auto.train.pseudo_dice import PseudoDice, running_mean
-from bts_auto.train.schedules import Schedule
 from bts_auto.train.step import NotFinite, StepLosses, Stepper, seed_step
 from bts_auto.train.stopping import Interruption, Stopwatch, TrainingInterrupted, take_stop_file
 
@@ -37,53 +37,6 @@ _PLATEAU_COOL_DOWN = 0.5
 # The first steps of a process are slower (allocation, choice of kernels) and tell nothing about the pace.
 _UNTYPICAL_STEPS = 2
 _RETRIES = 1
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What ends and saves a training besides its number of steps.
-
-    Attributes
-    ----------
-    budget : float or None
-        Seconds for the whole run, final validation included.
-    reserve : callable
-        (seconds per patch in evaluation) -> seconds of the budget to be kept for the final validation.
-    save_every : float
-        Seconds between two saved states.
-    """
-
-    budget: float | None = None
-    reserve: Callable[[float], float] = lambda seconds_per_patch: 0.0
-    save_every: float = 60.0
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a loop puts together.
-
-    Attributes
-    ----------
-    objective : callable
-        -> Objective with freshly drawn weights on its device; called at the start and to go back after a bad loss.
-    batches, held_out : callable
-        Training batches and held-out ones (None: nothing is held out).
-    schedule : callable
-        Fraction done -> factor of the learning rates.
-    schedule_per : {"epoch", "step"}
-    keep_best : callable
-        Writes the network's best weights so far; gets the weights and the epoch.
-    epoch_ended : callable
-        Called now and then when an epoch's line is in the journal; draws it, for example.
-    """
-
-    objective: Callable[[], Objective]
-    batches: OpenStream
-    held_out: OpenStream | None
-    schedule: Schedule
-    schedule_per: str
-    keep_best: Callable[[Mapping[str, Tensor], int], None] = lambda weights, epoch: None
-    epoch_ended: Callable[[], object] = lambda: None
 
 
 class Loop:
@@ -111,6 +64,7 @@ class Loop:
         self._clock = clock
         self.seconds_per_patch: float | None = None
         self._best: dict[str, Tensor] | None = None
+        self._chosen: dict[str, Tensor] | None = None
 
     def run(self) -> Progress:
         """Train to the end, from the saved state if there is one.
@@ -159,7 +113,7 @@ class Loop:
         self._watch = Stopwatch(self._clock, self.progress.seconds)
         self._saved_at = self._looked_at = self._pace_from = self._clock()
         self._session_steps = 0
-        self._best = None
+        self._best = self._chosen = None
 
     def _load(self) -> int:
         """Read the saved state; gives back where the journal stood."""
@@ -194,6 +148,9 @@ class Loop:
         if self._best is not None and self.progress.best_epoch is not None:
             self._parts.keep_best(self._best, self.progress.best_epoch)
             self._best = None
+        if self._chosen is not None and self.progress.chosen_epoch is not None:
+            self._parts.keep_chosen(self._chosen, self.progress.chosen_epoch)
+            self._chosen = None
         record = {
             "progress": asdict(self.progress),
             "scaler": self._precision.state(),
@@ -293,16 +250,17 @@ class Loop:
         progress = self.progress
         measured = self._measure() if self._held_out is not None else {}
         lr = next(iter(self.objective.optimizers.values())).param_groups[0]["lr"]
-        self._journal.write(
-            "epoch",
-            epoch=progress.epoch,
-            step=progress.step,
-            lr=lr,
+        record: dict[str, Any] = {
+            "step": progress.step,
+            "lr": lr,
             **progress.sums.means(),
             **measured,
-            memory_mb=memory_mb(self._device),
-            fraction=progress.pace.fraction(progress.step),
-        )
+            **self._judge(),
+            "memory_mb": memory_mb(self._device),
+            "fraction": progress.pace.fraction(progress.step),
+        }
+        self._journal.write("epoch", epoch=progress.epoch, **record)
+        self._parts.log(record, progress.epoch)
         progress.epoch += 1
         progress.sums = EpochSums()
         self._mind_the_plateau()
@@ -330,13 +288,29 @@ class Loop:
         progress.running_dice = running_mean(progress.running_dice, values)
         if progress.running_dice is not None and progress.running_dice > (progress.best_dice or -math.inf):
             progress.best_dice, progress.best_epoch = progress.running_dice, progress.epoch
-            self._best = {name: tensor.detach().clone() for name, tensor in self.shipped_weights().items()}
+            self._best = self._copied_weights()
         return {
             "validation_loss": sum(losses) / len(losses),
             "dice": values,
             "running_dice": progress.running_dice,
             "validation_seconds": round(seconds, 3),
         }
+
+    def _judge(self) -> dict[str, Any]:
+        """Judge the weights by whole volumes where that is due; remembers them when they are the best so far."""
+        progress, choice = self.progress, self._training.model_choice
+        if self._parts.judge is None or choice is None:
+            return {}
+        if (progress.epoch + 1) % choice.every and not progress.ended:
+            return {}
+        value = self._parts.judge(self.shipped_weights())
+        if value > (-math.inf if progress.chosen_dice is None else progress.chosen_dice):
+            progress.chosen_dice, progress.chosen_epoch = value, progress.epoch
+            self._chosen = self._copied_weights()
+        return {"volume_dice": value}
+
+    def _copied_weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.shipped_weights().items()}
 
     # --------------------------------------------------------------------------------------------------------- stopping
 

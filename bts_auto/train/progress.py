@@ -56,6 +56,8 @@ class Progress:
         Time spent, over all parts of an interrupted run.
     running_dice, best_dice, best_epoch
         The running mean of the pseudo Dice, its best value and when that was.
+    chosen_dice, chosen_epoch
+        The best Dice on whole volumes and when that was, where the plan lets them choose the weights.
     sums : EpochSums
         Of the epoch that is open.
     """
@@ -69,6 +71,8 @@ class Progress:
     running_dice: float | None = None
     best_dice: float | None = None
     best_epoch: int | None = None
+    chosen_dice: float | None = None
+    chosen_epoch: int | None = None
     sums: EpochSums = field(default_factory=EpochSums)
 
     @property

@@ -29,6 +29,7 @@ _FILES = (
     "plan.json",
     "checkpoint.safetensors",
     "checkpoint_best.safetensors",
+    "checkpoint_chosen.safetensors",
     "training_state.safetensors",
     "training_state.previous.safetensors",
     "journal.jsonl",

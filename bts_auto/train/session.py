@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,13 +15,15 @@ from torch import Tensor
 from bts_auto import registry
 from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
-from bts_auto.model.weights import save_weights
+from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration
 from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
+from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.feed import Feed
 from bts_auto.train.loader import BatchLoader
+from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
 from bts_auto.train.loop import Limits, Loop, Parts
 from bts_auto.train.machine import choose_device, loader_workers
 from bts_auto.train.objectives.base import Objective
@@ -33,7 +36,7 @@ from bts_auto.train.trainer import Fold, TrainingResult
 from bts_auto.train.trial import time_steps, try_precisions
 from bts_auto.train.validate import validate_fold
 
-BEST = "checkpoint_best.safetensors"
+BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
 # Draws for held-out patches come from a seed of their own.
 _HELD_OUT = 1
 
@@ -156,6 +159,7 @@ class _Session:
     def train(self, run: runs.Run, save_every: float) -> runs.Run:
         """Run the loop to its end and ship the weights."""
         job, training = self._job, self._configuration.training
+        loggers: list[Logger] = []
         schedule_options = registry.options("schedule", training.schedule.name, training.schedule.options)
         parts = Parts(
             objective=self._objective,
@@ -164,6 +168,9 @@ class _Session:
             schedule=registry.component("schedule", training.schedule.name)(schedule_options),
             schedule_per=schedule_options.per,
             keep_best=self._keep_best,
+            judge=self._volume_judge(),
+            keep_chosen=self._keep_chosen,
+            log=lambda record, epoch: log_all(loggers, record, epoch),
             epoch_ended=lambda: progress_plot.draw_progress(job.folder),
         )
         budget = None if job.budget is None else job.budget - (self._clock() - self._started)
@@ -180,9 +187,35 @@ class _Session:
             interruption=self.interruption,
             clock=self._clock,
         )
-        progress = loop.run()
+        with contextlib.ExitStack() as stack:
+            loggers.extend(open_loggers(job.loggers, self._logged(run)))
+            for logger in loggers:
+                stack.callback(logger.close)
+            progress = loop.run()
         self._seconds_per_patch = loop.seconds_per_patch
-        return self._ship(run, progress, loop.shipped_weights())
+        if progress.chosen_epoch is None:
+            return self._ship(run, progress, loop.shipped_weights(), progress.epoch)
+        self._observer.note(f"shipping epoch {progress.chosen_epoch + 1}, whole-volume Dice {progress.chosen_dice:.3f}")
+        return self._ship(run, progress, load_weights(job.folder / CHOSEN)[0], progress.chosen_epoch + 1)
+
+    def _volume_judge(self) -> VolumeJudge | None:
+        job, choice = self._job, self._configuration.training.model_choice
+        if choice is None or not job.validation_cases:
+            return None
+        return VolumeJudge(
+            job.plan,
+            job.configuration_name,
+            job.labels,
+            sorted(job.validation_cases)[: choice.cases],
+            store=job.store,
+            previous=job.previous,
+            device=self._device,
+        )
+
+    def _logged(self, run: runs.Run) -> LoggedRun:
+        job = self._job
+        name = f"{job.plan.recipe} {job.configuration_name}, fold {job.fold}"
+        return LoggedRun(job.folder, job.plan.dataset_name, name, run.settings)
 
     def _open(self, cases: tuple[str, ...], seed: int, augment: bool, first: int) -> Iterable[Any]:
         job = self._job
@@ -216,15 +249,19 @@ class _Session:
     def _keep_best(self, weights: Mapping[str, Tensor], epoch: int) -> None:
         save_weights(self._job.folder / BEST, weights, self._record(epoch).model_dump(mode="json"))
 
-    def _ship(self, run: runs.Run, progress: Progress, weights: Mapping[str, Tensor]) -> runs.Run:
+    def _keep_chosen(self, weights: Mapping[str, Tensor], epoch: int) -> None:
+        save_weights(self._job.folder / CHOSEN, weights, self._record(epoch).model_dump(mode="json"))
+
+    def _ship(self, run: runs.Run, progress: Progress, weights: Mapping[str, Tensor], epoch: int) -> runs.Run:
         """Write the trained fold with what was measured frozen into its plan; the state is then of no more use."""
         job = self._job
         frozen = runs.with_training(job.plan, job.configuration_name, {"precision": run.measured["precision"]})
-        write_fold(job.folder, frozen, weights, self._record(progress.epoch))
+        write_fold(job.folder, frozen, weights, self._record(epoch))
         result = {"steps": progress.step, "epochs": progress.epoch, "seconds": round(progress.seconds, 1)}
         run = replace(run, finished=result)
         run.save(job.folder)
         checkpoint.remove_states(job.folder)
+        (job.folder / CHOSEN).unlink(missing_ok=True)
         return run
 
     # ------------------------------------------------------------------------------------------------- final validation

@@ -76,6 +76,7 @@ class Fold:
     workers: int | None
     raw: RawDataset | None
     previous: MaskStore | None = None
+    loggers: tuple[str, ...] = ()
     step_seconds: float | None = None
 
 
@@ -101,6 +102,7 @@ def train_fold(
     workers: int | None = None,
     validate: bool = True,
     save_every: float = 60.0,
+    loggers: Sequence[str] = (),
     step_seconds: float | None = None,
     observer: Observer = SILENT,
     clock: Callable[[], float] = time.monotonic,
@@ -125,6 +127,8 @@ def train_fold(
         A model package, or the folder of a trained fold, whose weights are the start.
     save_every : float
         Seconds between two saved states.
+    loggers : sequence of str
+        Registered loggers that hear of each epoch, besides the journal.
     step_seconds : float, optional
         What a step takes, where that is known; else a few are timed to say how long the training will take.
     clock : callable
@@ -177,6 +181,7 @@ def train_fold(
         workers=workers,
         raw=raw,
         previous=previous if made_from is not None else None,
+        loggers=tuple(loggers),
         step_seconds=step_seconds,
     )
     with sole_process(folder):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bts_auto.errors import PlanError
 from bts_auto.train.objectives.base import LABELLED, At
 from bts_auto.train.objectives.segmentation import Segmentation
 from bts_auto.train.options import SegmentationOptions
@@ -93,3 +94,22 @@ def test_what_is_nowhere_counts_for_nothing() -> None:
     assert np.isnan(PseudoDice(("a",)).result()["a"])
     assert running_mean(None, {"a": float("nan")}) is None
     assert running_mean(0.5, {"a": float("nan"), "b": 1.0}) == pytest.approx(0.55)
+
+
+def test_weights_of_the_resolutions_come_from_the_plan() -> None:
+    losses = []
+    for weights in (None, (2.0,)):
+        (phase,) = make(tiny_plan(deep_supervision_weights=weights)).phases({LABELLED: batch(0)}, At(0, 0.0))
+        losses.append(phase.loss.item())
+    assert losses[1] == pytest.approx(2 * losses[0])
+
+
+def test_a_wrong_number_of_weights_is_refused_in_words() -> None:
+    objective = make(tiny_plan(deep_supervision_weights=(1.0, 0.5, 0.25)))
+    with pytest.raises(PlanError, match="3 weights for a network that answers at"):
+        next(objective.phases({LABELLED: batch(0)}, At(0, 0.0)))
+
+
+def test_weights_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(PlanError, match="deep_supervision_weights"):
+        tiny_plan(deep_supervision_weights=(0.0, 0.0)).configuration(NAME)

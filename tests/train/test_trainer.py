@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import Split
@@ -19,11 +20,14 @@ from bts_auto.model.fold import TrainedFold
 from bts_auto.plan.schema import Plan
 from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
 from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.journal import JOURNAL, read_journal
+from bts_auto.train.loggers import LoggedRun
+from bts_auto.train.run import with_training
 from bts_auto.train.trainer import TrainingResult, train_fold
 from bts_auto.train.validate import validate_fold
 from tests.make_data import TUMOUR
-from tests.train.tiny import NAME, tiny_plan
+from tests.train.tiny import NAME, same, tiny_plan
 
 CASES = tuple(f"case_{index:03d}" for index in range(4))
 SPLIT = Split(CASES[:3], CASES[3:])
@@ -205,3 +209,48 @@ assert "torch" not in sys.modules, "torch was loaded"
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_weights_that_are_best_on_whole_volumes_are_shipped(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge who likes the second of four epochs best: those are the weights that a training of two would ship."""
+    values = iter([0.2, 0.9, 0.5, 0.4])
+    monkeypatch.setattr("bts_auto.train.session.VolumeJudge.__call__", lambda judge, weights: next(values))
+    constant = {"name": "constant", "options": {}}
+    choosing = with_training(prepared.plan, NAME, {"model_choice": {"cases": 1, "every": 1}, "schedule": constant})
+    prepared.train(tmp_path / "chosen", plan=choosing, epochs=4, raw=None)
+    prepared.train(tmp_path / "two", plan=with_training(prepared.plan, NAME, {"schedule": constant}), raw=None)
+    chosen, two = TrainedFold(tmp_path / "chosen"), TrainedFold(tmp_path / "two")
+    assert chosen.epoch == 2
+    assert same(chosen.state(), two.state())
+    assert not list((tmp_path / "chosen").glob("checkpoint_chosen*"))
+
+
+def test_weights_are_judged_as_the_final_validation_scores_them(prepared: Prepared, trained: Path) -> None:
+    """Nothing is resampled or cropped here, so that the prepared grid holds what the scan's grid does."""
+    judge = VolumeJudge(
+        prepared.plan, NAME, prepared.plan.label_set(), SPLIT.validation,
+        store=prepared.store, previous=None, device=torch.device("cpu"),
+    )  # fmt: skip
+    scores = Scores.load(trained / "validation" / "scores.json")
+    assert judge(TrainedFold(trained).state()) == pytest.approx(scores.mean(), abs=0.01)
+
+
+def test_epochs_are_logged(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    class Ear:
+        def __init__(self, run: LoggedRun) -> None:
+            heard.append(run.name)
+
+        def log(self, values: dict[str, float], epoch: int) -> None:
+            heard.append((epoch, values["loss"]))
+
+        def close(self) -> None:
+            heard.append("closed")
+
+    monkeypatch.setattr("bts_auto.train.loggers.TensorBoard", Ear)
+    prepared.train(tmp_path, raw=None, loggers=["tensorboard"])
+    losses = [record["loss"] for record in read_journal(tmp_path / JOURNAL, "epoch")]
+    assert heard == [f"default {NAME}, fold 0", (0, losses[0]), (1, losses[1]), "closed"]

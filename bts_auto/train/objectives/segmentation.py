@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bts_auto import registry
 from bts_auto.data.labels import Labels
+from bts_auto.errors import PlanError
 from bts_auto.losses.deep_supervision import DeepSupervision, downsample_target
 from bts_auto.losses.target import Target
 from bts_auto.model.build import build_network
@@ -48,6 +49,7 @@ class Segmentation:
         ]
         self._term_names = _distinct([term.name for term in training.loss])
         self._supervision: DeepSupervision | None = None
+        self._scale_weights = training.deep_supervision_weights if training.deep_supervision else None
         self._target = TargetMaker(labels)
         self.measured = labels.foreground
         self._skip_background = not labels.has_regions
@@ -79,10 +81,19 @@ class Segmentation:
             logits = [scale.float() for scale in outputs["logits"]]
             target = self._target(batch.mask)
             if self._supervision is None:
-                self._supervision = DeepSupervision(self._terms, len(logits))
+                self._supervision = self._make_supervision(len(logits))
             targets = downsample_target(target, [scale.shape[2:] for scale in logits])
             loss, parts = self._supervision.detailed({"logits": logits}, targets)
         return logits, loss, parts, target
+
+    def _make_supervision(self, n_scales: int) -> DeepSupervision:
+        weights = self._scale_weights
+        if weights is not None and len(weights) != n_scales:
+            raise PlanError(
+                f"{len(weights)} weights for a network that answers at {n_scales} resolutions",
+                where="training.deep_supervision_weights",
+            )
+        return DeepSupervision(self._terms, n_scales, weights=weights)
 
     def _count(self, logits: Tensor, target: Target) -> Confusion:
         axes = [0, *range(2, logits.ndim)]
