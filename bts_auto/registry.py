@@ -145,11 +145,6 @@ TABLE: dict[str, dict[str, Entry]] = {
         "tensorboard": Entry("bts_auto.train.loggers:TensorBoard"),
         "wandb": Entry("bts_auto.train.loggers:WeightsAndBiases"),
     },
-    "logger": {
-        "mlflow": Entry("bts_auto.train.loggers:MLflow"),
-        "tensorboard": Entry("bts_auto.train.loggers:TensorBoard"),
-        "wandb": Entry("bts_auto.train.loggers:WeightsAndBiases"),
-    },
     "metric": {
         "assd": Entry("bts_auto.evaluate.distance:assd"),
         "dice": Entry("bts_auto.evaluate.overlap:dice"),

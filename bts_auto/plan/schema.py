@@ -57,13 +57,6 @@ class ModelChoice(Document):
     every: int = Field(50, ge=1, description="epochs from one look to the next; the last epoch is always looked at")
 
 
-class ModelChoice(Document):
-    """Ship the weights that are best on whole held-out volumes, not the last ones."""
-
-    cases: int = Field(3, ge=1, description="held-out cases to look at, the first in order")
-    every: int = Field(50, ge=1, description="epochs from one look to the next; the last epoch is always looked at")
-
-
 class Training(Document):
     """Length, optimisation and sampling of a training run. Defaults are nnU-Net v2's."""
 
@@ -82,11 +75,7 @@ class Training(Document):
     weight_average: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are shipped")
     oversample_foreground: float = Field(0.33, ge=0, le=1)
     model_choice: ModelChoice | None = Field(None, description="None: the last weights are shipped, as nnU-Net does")
-    model_choice: ModelChoice | None = Field(None, description="None: the last weights are shipped, as nnU-Net does")
     deep_supervision: bool = True
-    deep_supervision_weights: Floats | None = Field(
-        None, description="of each resolution's loss, finest first; None: 1, 1/2, 1/4, ..., the coarsest 0, normalised"
-    )
     deep_supervision_weights: Floats | None = Field(
         None, description="of each resolution's loss, finest first; None: 1, 1/2, 1/4, ..., the coarsest 0, normalised"
     )
@@ -153,9 +142,6 @@ class SegmentationConfiguration(Document):
             yield f"spacing {self.spacing} is not positive"
         if len(self.use_mask_for_norm) != len(self.normalization_schemes):
             yield "use_mask_for_norm and normalization_schemes need one entry for each channel"
-        weights = self.training.deep_supervision_weights
-        if weights is not None and (min(weights, default=-1) < 0 or not any(weights)):
-            yield f"training.deep_supervision_weights {weights} need to be 0 or more, and one of them above"
         weights = self.training.deep_supervision_weights
         if weights is not None and (min(weights, default=-1) < 0 or not any(weights)):
             yield f"training.deep_supervision_weights {weights} need to be 0 or more, and one of them above"
