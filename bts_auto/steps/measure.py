@@ -155,8 +155,10 @@ def known_step_seconds(plan: Plan, name: str, folder: Path, *, device: str = "au
         step_tflop = plan_compute(plan, name).step * configuration.training.accumulation / _TERA
     except PlanError:
         return None
-    hardware = machine.hardware(device)
-    rate = Rates.load(folder).nearest(hardware, configuration.network.name, configuration.dims, step_tflop)
+    rates = Rates.load(folder)
+    if not rates.rates:
+        return None
+    rate = rates.nearest(machine.hardware(device), configuration.network.name, configuration.dims, step_tflop)
     same = rate is not None and abs(math.log(rate.step_tflop / step_tflop)) < math.log(_SAME_STEP)
     return step_tflop / rate.tflops if rate is not None and same else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,37 +66,49 @@ class Planning:
 
     def make(self, preset: str) -> Plan:
         """The plan, with what each configuration is expected to take."""
-        request, gpu_gb = self.request, self._gpu_gb()
-        if request.budget is not None:
+        if self.request.budget is not None:
+            if self.request.planner == "nnunet":
+                raise PlanError("nnU-Net's rules know no time budget", mend="leave out --planner nnunet or --budget")
             from bts_auto.steps.budget import plan_for_budget
 
             return plan_for_budget(self, preset)
-        planner = request.planner or ("measured" if request.gpu_memory is None and gpu_gb is None else "nnunet")
-        made = self._measured(preset, gpu_gb) if planner == "measured" else self._nnunet(preset, gpu_gb)
-        return self.with_expected(made)
+        return self.with_expected(self._measured(preset) if self.measures else self._nnunet(preset))
+
+    @cached_property
+    def gpu_gb(self) -> float | None:
+        """Memory of the GPU that will train; None where a processor will."""
+        from bts_auto import machine
+
+        return None if self.request.device == "cpu" else machine.gpu_memory_gb()
+
+    @property
+    def measures(self) -> bool:
+        """Whether sizes are measured: when asked for, for a budget, and without a GPU or a named memory."""
+        request = self.request
+        if request.budget is not None or request.planner is not None:
+            return request.budget is not None or request.planner == "measured"
+        return request.gpu_memory is None and self.gpu_gb is None
 
     def made_before(self, path: Path, preset: str) -> Plan | None:
         """The plan at `path` if the same was asked when it was measured: choices that were measured stay."""
         from bts_auto import machine
         from bts_auto.plan.schema import Plan
 
-        if not path.exists():
+        request = self.request
+        if not (path.exists() and self.measures):
             return None
         try:
             old = Plan.load(path)
         except PlanError:
             return None
-        request, hardware = self.request, machine.hardware(self.request.device)
-        if old.planner != "measured" or request.planner == "nnunet" or old.budget_seconds != request.budget:
-            return None
-        if request.gpu_memory is None and request.planner is None and request.budget is None and self._gpu_gb():
+        if old.planner != "measured" or old.budget_seconds != request.budget:
             return None
         wanted = request.gpu_memory if request.gpu_memory is not None else old.gpu_memory_gb
         labels = old.model_dump(mode="json")["labels"]
         same = (old.fingerprint_hash, old.preset, old.gpu_memory_gb, labels) == (
             self.fingerprint.content_hash(), preset, wanted, self.dataset.get("labels")
         )  # fmt: skip
-        if not same or any(one.hardware not in (None, hardware) for one in old.expected.values()):
+        if not same or {one.hardware for one in old.expected.values()} != {machine.hardware(request.device)}:
             return None
         self.observer.note("planned for this machine before; the measured choices stay")
         return old
@@ -106,7 +119,8 @@ class Planning:
         from bts_auto.plan.expect import with_expected
         from bts_auto.plan.rate import Rates
 
-        return with_expected(made, Rates.load(self.rates_folder), machine.hardware(self.request.device))
+        rates = Rates.load(self.rates_folder)
+        return with_expected(made, rates, machine.hardware(self.request.device) if rates.rates else "")
 
     def available_gb(self) -> float:
         """Memory that a step may take, in GB: what was asked for, else what is free here, less a margin."""
@@ -114,16 +128,9 @@ class Planning:
 
         if self.request.gpu_memory is not None:
             return self.request.gpu_memory
-        gpu_gb = self._gpu_gb()
-        if gpu_gb is not None:
-            return gpu_gb * (1 - _MARGIN)
+        if self.gpu_gb is not None:
+            return self.gpu_gb * (1 - _MARGIN)
         return min(_MOST_CPU_GB, machine.free_memory() / 2**30 * (1 - _MARGIN))
-
-    def _gpu_gb(self) -> float | None:
-        """Memory of the GPU that will train; None where a processor will."""
-        from bts_auto import machine
-
-        return None if self.request.device == "cpu" else machine.gpu_memory_gb()
 
     def usual(self, preset: str) -> Plan:
         """A small plan by nnU-Net's rules: all that does not depend on sizes, and networks to time."""
@@ -136,22 +143,24 @@ class Planning:
             self.fingerprint, self.dataset, gpu_memory_gb=gb, preset=preset, dataset_name=self.name, **options
         )
 
-    def _nnunet(self, preset: str, gpu_gb: float | None) -> Plan:
+    def _nnunet(self, preset: str) -> Plan:
         from bts_auto.plan.presets import find_preset
 
-        asked = self.request.gpu_memory
-        if asked is None and gpu_gb is not None:
-            self.observer.note(f"planning for the GPU that is here, {gpu_gb:.1f} GB")
-        elif asked is None:
-            self.observer.note(f"no GPU here: planning for {find_preset(preset).reference_gb:g} GB")
-        return self._plan(preset, asked or gpu_gb or find_preset(preset).reference_gb)
+        if self.request.gpu_memory is not None:
+            return self._plan(preset, self.request.gpu_memory)
+        if self.gpu_gb is not None:
+            self.observer.note(f"planning for the GPU that is here, {self.gpu_gb:.1f} GB")
+            return self._plan(preset, self.gpu_gb)
+        usual = find_preset(preset).reference_gb
+        self.observer.note(f"no GPU here: planning for {usual:g} GB; --gpu-memory changes that")
+        return self._plan(preset, usual)
 
-    def _measured(self, preset: str, gpu_gb: float | None) -> Plan:
+    def _measured(self, preset: str) -> Plan:
         """Sizes by bytes and operations, each checked by real steps; smaller ones where those do not fit."""
         from bts_auto.steps.measure import OutOfMemory, check_steps, measure_rates
 
         gb, usual = self.available_gb(), self.usual(preset)
-        where = "named" if self.request.gpu_memory is not None else "of the GPU" if gpu_gb else "of this machine"
+        where = "named" if self.request.gpu_memory is not None else "of the GPU" if self.gpu_gb else "of this machine"
         self.observer.note(f"planning for {gb:.1f} GB {where}, measured in bytes")
         rates = measure_rates(usual, self._sized(usual), self.rates_folder, device=self.request.device)
         for _ in range(_MOST_SHRINKS):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bts_auto import machine
+from bts_auto.errors import PlanError
 from bts_auto.events import Observer
 from bts_auto.plan.compute_model import plan_compute
 from bts_auto.plan.explain import explain
@@ -116,6 +117,22 @@ def test_measured_choices_stay(here: Machine, tmp_path: Path):
     assert asked.made_before(tmp_path / "plan.json", "resenc_m") is None
 
 
+def test_rules_never_take_a_measured_plan(here: Machine, tmp_path: Path):
+    planning(tmp_path, planner="measured", gpu_memory=2).make("plain").save(tmp_path / "plan.json")
+    assert planning(tmp_path, planner="measured", gpu_memory=2).made_before(tmp_path / "plan.json", "plain")
+    assert planning(tmp_path, gpu_memory=2).made_before(tmp_path / "plan.json", "plain") is None
+
+
+def test_no_memory_cannot_be_planned_for(here: Machine, tmp_path: Path):
+    with pytest.raises(PlanError, match="GB of GPU memory"):
+        planning(tmp_path, gpu_memory=0).make("plain")
+
+
 def test_slices_have_a_budget_too(here: Machine, tmp_path: Path):
     asked = Planning(fingerprint((1, 200, 200)), dataset(), "Dataset001_Test", Request(budget=600), tmp_path, Heard())
     assert list(asked.make("plain").configurations) == ["2d"]
+
+
+def test_rules_know_no_budget(here: Machine, tmp_path: Path):
+    with pytest.raises(PlanError, match="no time budget"):
+        planning(tmp_path, planner="nnunet", budget=600).make("plain")
