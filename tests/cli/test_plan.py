@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,19 @@ def test_sizes_and_reasons_are_printed(files: list[str], capsys: pytest.CaptureF
     assert main([*files, "--explain", "--name", "Dataset007_Other"]) == 0
     out = capsys.readouterr().out
     assert "3d_fullres: patch" in out
+    assert "GB at the peak" in out
     assert "Normalisation follows the channels' names" in out
+
+
+def test_planning_for_a_named_memory_loads_no_torch(files: list[str]):
+    code = "import sys; from bts_auto.cli.plan import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, *files, "--gpu-memory", "2", "-q"]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_budget_is_a_duration(files: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main([*files, "--budget", "soon"]) == 2
+    assert "30m" in capsys.readouterr().err
 
 
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]):
