@@ -75,17 +75,21 @@ def probabilities_exist(folder: Path | str, case: str, labels: Labels, file_endi
 
 
 class CacheSource:
-    """Probabilities from our 8-bit cache."""
+    """Probabilities from our 8-bit cache; those of plain labels are added up where `labels` are their regions."""
 
     def __init__(self, cached: CachedProbabilities, labels: Labels) -> None:
-        if cached.outputs != labels.outputs:
-            raise DataError(f"holds {', '.join(cached.outputs)}, not {', '.join(labels.outputs)}", where=cached.path)
+        try:
+            self._channels = labels.channels_of(cached.outputs)
+        except DataError as error:
+            raise DataError(error.what, where=cached.path) from None
+        self._same = cached.outputs == labels.outputs
         self._cached = cached
         self.shape, self.active = cached.shape, cached.active
 
     def read(self, box: Sequence[slice]) -> np.ndarray:
         """Probabilities in `box`, float32 (k, z, y, x)."""
-        return self._cached.read_box(box)
+        own = self._cached.read_box(box)
+        return own if self._same else np.stack([own[list(channels)].sum(axis=0) for channels in self._channels])
 
 
 class ArraySource:

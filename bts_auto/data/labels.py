@@ -218,6 +218,42 @@ class Labels:
             {name: self.values[name] for name in self.foreground},
         )
 
+    @staticmethod
+    def common(several: Sequence[Labels]) -> Labels:
+        """The labels in which networks of one dataset with these labels can be compared.
+
+        Those of all where they agree; where some were trained on regions and others on the plain labels, the regions.
+
+        Raises
+        ------
+        DataError
+            When they belong to different datasets.
+        """
+        first = several[0]
+        if all(one.outputs == first.outputs for one in several):
+            return first
+        regions = next((one.as_regions() for one in several if not one.has_regions), first)
+        for one in several:
+            regions.channels_of(one.outputs)
+        return regions
+
+    def channels_of(self, outputs: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """For each of these outputs, the channels of a network with `outputs` whose probabilities add up to it.
+
+        Raises
+        ------
+        DataError
+            When `outputs` are neither the same nor the plain labels that these regions were made of.
+        """
+        if tuple(outputs) == self.outputs:
+            return tuple((channel,) for channel in range(len(outputs)))
+        if not self.parts or tuple(outputs) != (BACKGROUND, *self.parts):
+            raise DataError(f"holds {', '.join(outputs)}, not {', '.join(self.outputs)}")
+        return tuple(
+            tuple(i for i, name in enumerate(outputs) if name in self.parts and self.parts[name][0] in region)
+            for region in self.members()
+        )
+
     def nameable(self) -> dict[str, tuple[int, ...]]:
         """What rules may name: labels and regions, WT, TC and ET, and the label that a region was made of."""
         return dict(self.values) | self.tumour_regions() | {k: v for k, v in self.parts.items() if k not in self.values}

@@ -35,6 +35,7 @@ class ScoredCandidate(Document):
     members: tuple[str, ...]
     weights: tuple[float, ...] | None = None
     combiner: str
+    recipe: str | None = Field(None, description="the ensemble recipe that it comes from")
     mean_dice: float | None
     value: float | None = Field(None, description="what was compared: mean Dice, or the mean rank (smaller is better)")
 
@@ -62,6 +63,7 @@ class Best(Document):
     version: int = BEST_VERSION
     dataset_name: str
     members: tuple[Member, ...] = Field(min_length=1)
+    recipe: str | None = Field(None, description="the ensemble recipe that was chosen")
     combiner: Component = Component(name="mean")
     weights: tuple[float, ...] | None = None
     postprocessing: tuple[Component, ...] = ()

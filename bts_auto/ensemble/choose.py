@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import GIVEN, MADE, Split, load_or_make_splits
-from bts_auto.ensemble.best import Best, ScoredCandidate, TriedRule
+from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
 from bts_auto.ensemble.discover import Trained, discover
+from bts_auto.ensemble.published import ensemble_candidates, find_ensembles
 from bts_auto.ensemble.ranking import METRICS, RankingRule, mean_dice
 from bts_auto.ensemble.scorer import Candidate, Rules, Scorer
 from bts_auto.ensemble.search import Ranked, search_members, search_rules
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
+from bts_auto.plan.recipes import Recipe
 from bts_auto.plan.schema import Component
 
 # Below this many cases the noise of a score hides what post-processing can gain.
@@ -77,6 +80,9 @@ def choose(
         note(message)
     trained, references = _with_references(trained, raw, note)
     scorer = Scorer(trained, references, raw.labels, METRICS[rule])
+    ensembles = find_ensembles(Path(results))
+    for message in ensemble_candidates(ensembles, scorer, ())[1]:
+        note(message)
     searched = len(scorer.cases) >= LEAST_CASES if search is None else search
     if not searched:
         asked = (
@@ -86,9 +92,9 @@ def choose(
     if len(trained) > 1 and not all(one.has_probabilities for one in trained):
         note("not every member has cached probabilities: members vote, three at a time (a vote of two is the first)")
     with observer.task("Choosing", 2, "step") as task:
-        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched)
+        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles)
         task.advance()
-        nested = _nested_score(scorer, rule, searched)
+        nested = _nested_score(scorer, rule, searched, ensembles)
         task.advance()
     best = _best(raw, scorer, ranked, rules, tried, nested, rule, notes)
     path = best.save(results)
@@ -120,14 +126,14 @@ def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[lis
 
 
 def _search(
-    scorer: Scorer, cases: Sequence[str], rule: RankingRule, searched: bool
+    scorer: Scorer, cases: Sequence[str], rule: RankingRule, searched: bool, ensembles: Sequence[Recipe]
 ) -> tuple[Ranked, Rules, list[TriedRule]]:
-    ranked = search_members(scorer, cases, rule)
+    ranked = search_members(scorer, cases, rule, ensemble_candidates(ensembles, scorer, cases)[0])
     rules, tried = search_rules(scorer, ranked.candidates[0], cases) if searched else ((), [])
     return ranked, rules, tried
 
 
-def _nested_score(scorer: Scorer, rule: RankingRule, searched: bool) -> float | None:
+def _nested_score(scorer: Scorer, rule: RankingRule, searched: bool, ensembles: Sequence[Recipe]) -> float | None:
     """Mean Dice of choices that were each made without the cases they are scored on; None with fewer than two cases."""
     cases = scorer.cases
     if len(cases) < 2:
@@ -135,7 +141,8 @@ def _nested_score(scorer: Scorer, rule: RankingRule, searched: bool) -> float | 
     parts = []
     for group in np.array_split(np.arange(len(cases)), min(_NESTED_GROUPS, len(cases))):
         held_out = [cases[i] for i in group]
-        ranked, rules, _ = _search(scorer, [case for case in cases if case not in held_out], rule, searched)
+        others = [case for case in cases if case not in held_out]
+        ranked, rules, _ = _search(scorer, others, rule, searched, ensembles)
         parts.append(scorer.scores(ranked.candidates[0], rules, held_out))
     return mean_dice(np.concatenate(parts), scorer.metrics)
 
@@ -154,10 +161,11 @@ def _best(
     plain = mean_dice(scorer.scores(chosen, rules, scorer.cases), scorer.metrics)
     return Best(
         dataset_name=raw.name,
-        members=tuple(scorer.trained[i].member for i in chosen.members),
-        combiner=Component(name=chosen.combiner),
+        members=tuple(_member(scorer, chosen, i) for i in chosen.members),
+        recipe=chosen.recipe,
+        combiner=Component(name=chosen.combiner, options=json.loads(chosen.options)),
         weights=chosen.weights,
-        postprocessing=rules,
+        postprocessing=(*chosen.rules, *rules),
         rule=rule,
         regions=tuple(scorer.regions),
         cases=scorer.cases,
@@ -170,6 +178,13 @@ def _best(
     )
 
 
+def _member(scorer: Scorer, chosen: Candidate, position: int) -> Member:
+    """A member with the folds that are taken from it."""
+    member = scorer.trained[position].member
+    folds = tuple(fold for fold, one in chosen.picks if one == position)
+    return member.model_copy(update={"folds": folds}) if chosen.picks else member
+
+
 def _scored(scorer: Scorer, ranked: Ranked, position: int) -> ScoredCandidate:
     candidate: Candidate = ranked.candidates[position]
     value = float(ranked.values[position])
@@ -177,6 +192,7 @@ def _scored(scorer: Scorer, ranked: Ranked, position: int) -> ScoredCandidate:
         members=tuple(scorer.trained[i].member.name for i in candidate.members),
         weights=candidate.weights,
         combiner=candidate.combiner,
+        recipe=candidate.recipe,
         mean_dice=mean_dice(ranked.scores[position], scorer.metrics),
         value=value if len(scorer.metrics) == 1 else -value,
     )

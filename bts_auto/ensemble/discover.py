@@ -35,6 +35,10 @@ class Trained:
         """Whether every case's probabilities are cached."""
         return self.caches.keys() >= self.masks.keys()
 
+    def fold_of(self, case: str) -> int:
+        """The fold that held a case out."""
+        return int(self.masks[case].parent.parent.name.removeprefix("fold_"))
+
 
 def discover(
     results: Path | str, file_ending: str, splits: Sequence[Split] | None = None

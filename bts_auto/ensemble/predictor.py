@@ -12,11 +12,13 @@ import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
 from bts_auto.combine.saved import CacheSource, Source
+from bts_auto.data.labels import Labels
 from bts_auto.data.volume import Volume
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.best import Best
 from bts_auto.ensemble.join import uses_probabilities
 from bts_auto.plan.schema import Plan
+from bts_auto.postprocess.context import need_probabilities
 from bts_auto.predict.entropy import entropy_of
 from bts_auto.predict.predictor import CasePredictor, Prediction, timed
 from bts_auto.predict.probabilities import write_probabilities
@@ -46,8 +48,9 @@ class JointPredictor:
 
     def __init__(self, best: Best, members: Sequence[CasePredictor]) -> None:
         self.best, self.members = best, tuple(members)
-        self.labels = members[0].labels
-        self._by_probabilities = len(members) > 1 and uses_probabilities(best.combiner.name)
+        self.labels = Labels.common([member.labels for member in members])
+        pooled = len(members) > 1 and uses_probabilities(best.combiner.name)
+        self._by_probabilities = pooled or need_probabilities(best.postprocessing)
 
     @property
     def plan(self) -> Plan:
@@ -116,10 +119,19 @@ class JointPredictor:
         """The members' mean probability of each label or region in the scan's grid, one at a time."""
         assert isinstance(prediction, _Joint)
         weights = np.asarray(self.best.weights or [1.0] * len(self.members), np.float32)
-        streams = [member.probabilities(one) for member, one in zip(self.members, prediction.members, strict=True)]
+        streams = [self._stream(member, one) for member, one in zip(self.members, prediction.members, strict=True)]
         for together in zip(*streams, strict=True):
             total = sum(weight * array for weight, (_, array) in zip(weights, together, strict=True))
             yield together[0][0], total / weights.sum()
+
+    def _stream(self, member: CasePredictor, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+        """A member's probabilities, one output of the common labels after the other."""
+        stream = member.probabilities(prediction)
+        if member.labels.outputs == self.labels.outputs:
+            return stream
+        own = [array for _, array in stream]
+        channels = zip(self.labels.outputs, self.labels.channels_of(member.labels.outputs), strict=True)
+        return ((name, np.sum([own[i] for i in several], axis=0)) for name, several in channels)
 
     def uncertainty(self, prediction: Prediction) -> np.ndarray:
         """Entropy of the members' mean probability, 0 (sure) to 1."""

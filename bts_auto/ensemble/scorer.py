@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,24 +17,47 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.discover import Trained
-from bts_auto.ensemble.join import combine_sources
+from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
 from bts_auto.errors import DataError
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.empty import EMPTY_RULES
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Component
-from bts_auto.postprocess.context import Context, apply_rules
+from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
 
 Rules = tuple[Component, ...]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A combination: positions of members in the list of what is trained, and how they are joined."""
+    """A combination: positions of members in the list of what is trained, and how they are joined.
+
+    Attributes
+    ----------
+    members : tuple of int
+    combiner : str
+    weights : tuple of float, optional
+    recipe : str, optional
+        The ensemble recipe that it comes from, and that decides `options` and `rules`.
+    options : str
+        The combiner's options as JSON.
+    rules : tuple of Component
+        Post-processing that belongs to it.
+    picks : tuple of (int, int)
+        For an ensemble of the best folds: each fold with the member that it is taken from.
+    """
 
     members: tuple[int, ...]
     combiner: str = "mean"
     weights: tuple[float, ...] | None = None
+    recipe: str | None = None
+    options: str = "{}"
+    rules: Rules = field(default=(), compare=False)
+    picks: tuple[tuple[int, int], ...] = ()
+
+    def combiner_options(self) -> dict[str, Any]:
+        """The combiner's options with the weights."""
+        return json.loads(self.options) | ({} if self.weights is None else {"weights": self.weights})
 
 
 class Scorer:
@@ -72,10 +97,12 @@ class Scorer:
             missing = [i for i, key in enumerate(keys) if (candidate, key, case) not in self._known]
             if not missing:
                 continue
-            mask, reference, geometry = self._case(candidate, case)
-            context = Context(self.labels, geometry.spacing)
+            full = {i: (*candidate.rules, *chains[i]) for i in missing}
+            mask, reference, geometry, context = self._case(
+                candidate, case, any(map(need_probabilities, full.values()))
+            )
             for i in missing:
-                corrected = apply_rules(mask, chains[i], context)
+                corrected = apply_rules(mask, full[i], context)
                 self._known[candidate, keys[i], case] = self._score(corrected, reference, geometry)
         return np.stack([[self._known[candidate, key, case] for case in cases] for key in keys])
 
@@ -91,16 +118,46 @@ class Scorer:
         )
         return np.array([[found[region][metric] for metric in self.metrics] for region in self.regions])
 
-    def _case(self, candidate: Candidate, case: str) -> tuple[np.ndarray, np.ndarray, Geometry]:
+    def can_score(self, candidate: Candidate) -> bool:
+        """Whether the members of a candidate left behind what it needs."""
+        pooled = len(candidate.members) > 1 and not candidate.picks and uses_probabilities(candidate.combiner)
+        if not pooled and not need_probabilities(candidate.rules):
+            return True
+        return all(self.trained[i].has_probabilities for i in candidate.members)
+
+    def _case(
+        self, candidate: Candidate, case: str, probabilities: bool
+    ) -> tuple[np.ndarray, np.ndarray, Geometry, Context]:
+        """The combined mask of a case, its reference, their grid, and what rules may know."""
         reference, geometry = read_mask(self._references[case])
         chosen = [self.trained[i] for i in candidate.members]
-        if len(chosen) > 1 and candidate.combiner != "vote":
-            sources = [CacheSource(CachedProbabilities(one.caches[case]), self.labels) for one in chosen]
-            options = {} if candidate.weights is None else {"weights": candidate.weights}
-            mask = combine_sources(candidate.combiner, sources, self.labels, options)
+        if candidate.picks:
+            picks = dict(candidate.picks)
+            chosen = [self.trained[picks[self.trained[candidate.members[0]].fold_of(case)]]]
+        pooled = len(chosen) > 1 and uses_probabilities(candidate.combiner)
+        combiner, options = candidate.combiner, candidate.combiner_options()
+        if len(chosen) == 1:
+            combiner, options = "mean", {}
+        labels, sources = self.labels, []
+        if pooled or probabilities:
+            caches = [CachedProbabilities(one.caches[case]) for one in chosen]
+            labels = Labels.common([self._labels_of(cached.outputs) for cached in caches])
+            sources = [CacheSource(cached, labels) for cached in caches]
+        if pooled:
+            mask = combine_sources(combiner, sources, labels, options)
         else:
             masks = [read_mask(one.masks[case])[0] for one in chosen]
-            mask = masks[0] if len(masks) == 1 else combine("vote", masks, self.labels)
+            mask = masks[0] if len(masks) == 1 else combine(combiner, masks, self._trained_on(chosen, case), options)
         if mask.shape != reference.shape:
             raise DataError(f"predicted on a grid of {mask.shape}, the reference has {reference.shape}", where=case)
-        return mask, reference, geometry
+        joined = join_sources(combiner, sources, labels, options) if probabilities else None
+        return mask, reference, geometry, Context(labels, geometry.spacing, probabilities=joined)
+
+    def _labels_of(self, outputs: tuple[str, ...]) -> Labels:
+        return self.labels if outputs == self.labels.outputs else self.labels.as_regions()
+
+    def _trained_on(self, chosen: Sequence[Trained], case: str) -> Labels:
+        """The common labels of members whose masks are combined; the dataset's own where nothing tells."""
+        if not all(case in one.caches for one in chosen):
+            return self.labels
+        return Labels.common([self._labels_of(CachedProbabilities(one.caches[case]).outputs) for one in chosen])

@@ -34,8 +34,10 @@ class Ranked:
     values: np.ndarray
 
 
-def search_members(scorer: Scorer, cases: Sequence[str], rule: RankingRule) -> Ranked:
-    """Score singles, pairs and a greedy larger selection on `cases`; the best first, the smaller in a tie.
+def search_members(
+    scorer: Scorer, cases: Sequence[str], rule: RankingRule, published: Sequence[Candidate] = ()
+) -> Ranked:
+    """Score singles, pairs, a greedy larger selection and `published` on `cases`; best first, the smaller in a tie.
 
     Without cached probabilities members can only vote, and a vote of two is the first of them: then threes take the
     place of pairs.
@@ -49,6 +51,7 @@ def search_members(scorer: Scorer, cases: Sequence[str], rule: RankingRule) -> R
             candidates += [c for c in _greedy(scorer, cases) if c not in candidates]
     elif n_members > 2:
         candidates += [Candidate(three, "vote") for three in itertools.combinations(range(n_members), 3)]
+    candidates += published
     scores = np.stack([scorer.scores(one, (), cases) for one in candidates])
     values = compare(scores, scorer.metrics, rule)
     order = sorted(

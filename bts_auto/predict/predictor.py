@@ -19,7 +19,7 @@ from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.model.build import previous_stage_labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
-from bts_auto.postprocess.context import Context, apply_rules
+from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
 from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device
 from bts_auto.predict.entropy import export_entropy
 from bts_auto.predict.export import export_labels, export_scores
@@ -242,7 +242,7 @@ class CasePredictor:
         """From the answer to a prepared image to the prediction: export and post-processing."""
         timings = {} if timings is None else timings
         with timed(timings, "export"):
-            mask = self.postprocess(self.export(answer, prepared.steps), volume)
+            mask = self.postprocess(self.export(answer, prepared.steps), volume, answer, prepared.steps)
         return Prediction(
             mask,
             volume.geometry,
@@ -302,13 +302,19 @@ class CasePredictor:
         """The label map (z, y, x) in the scan's grid of the answer to a prepared image."""
         return export_labels(scores, steps, self.labels, self.configuration.resampling, logits=self.averages_logits)
 
-    def postprocess(self, mask: np.ndarray, volume: Volume) -> np.ndarray:
-        """Apply the rules of the configuration to a label map in the scan's grid."""
+    def postprocess(self, mask: np.ndarray, volume: Volume, scores: np.ndarray, steps: SpatialSteps) -> np.ndarray:
+        """Apply the rules of the configuration to a label map in the scan's grid that was made of `scores`."""
         rules = self.configuration.postprocessing
         if not rules:
             return mask
+        probabilities = None
+        if need_probabilities(rules):
+            how = {"logits": self.averages_logits}
+            stream = export_scores(scores, steps, self.labels, self.configuration.resampling, **how)
+            probabilities = np.stack([array for _, array in stream])
         brain = (volume.array != 0).any(axis=0)
-        return apply_rules(mask, rules, Context(self.labels, volume.geometry.spacing, brain=brain))
+        context = Context(self.labels, volume.geometry.spacing, probabilities=probabilities, brain=brain)
+        return apply_rules(mask, rules, context)
 
     def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
         """Name and probability (z, y, x) in the scan's grid of each label or region, one at a time.

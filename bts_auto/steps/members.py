@@ -9,7 +9,7 @@ from typing import Any
 from bts_auto.errors import BtsError, CaseFailure
 from bts_auto.events import SILENT, Observer
 from bts_auto.steps import training
-from bts_auto.steps.place import Outcome
+from bts_auto.steps.place import Outcome, locate
 
 
 def train(
@@ -36,11 +36,14 @@ def train(
     **how
         Everything else that training takes.
     """
+    from bts_auto.ensemble.published import remember_ensemble
     from bts_auto.plan.recipes import load_recipe
 
     laid = None if recipe is None else load_recipe(recipe)
     if laid is None or not laid.members:
         return training.train(configuration, fold, recipe=recipe, budget=budget, observer=observer, **how)
+    place = locate(how.get("dataset"), how.get("workspace"), SILENT)
+    remember_ensemble(laid, place.results)
     done: dict[str, Outcome] = {}
     failures: list[CaseFailure] = []
     start = time.monotonic()

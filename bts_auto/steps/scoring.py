@@ -117,7 +117,8 @@ def _choice_lines(best: Best) -> list[str]:
     lines = [f"mean Dice on {len(best.cases)} cross-validated cases:"]
     for one in best.candidates:
         score = "no score" if one.mean_dice is None else f"{one.mean_dice:.4f}"
-        lines.append(f"  {score}  {' + '.join(one.members)}" + (f" by {one.combiner}" if len(one.members) > 1 else ""))
+        how = f" by {one.combiner}" if len(one.members) > 1 else ""
+        lines.append(f"  {score}  {' + '.join(one.members)}{how}" + (f" ({one.recipe})" if one.recipe else ""))
     lines.append("chosen: " + " + ".join(member.name for member in best.members))
     if best.postprocessing:
         lines.append("then: " + ", ".join(rule.name for rule in best.postprocessing))
