@@ -9,7 +9,7 @@ LINES = (HERE / "bts_auto" / "__init__.py").read_text(encoding="utf-8").splitlin
 VERSION = next(line.split('"')[1] for line in LINES if line.startswith("__version__"))
 COMMANDS = [
     "plan_and_preprocess", "fingerprint", "plan", "preprocess", "train", "predict", "ensemble", "evaluate", "convert",
-    "recipes", "demo",
+    "recipes", "demo", "export", "install", "import_nnunet",
 ]  # fmt: skip
 
 setup(

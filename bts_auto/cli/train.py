@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     machine.add_argument("--seed", type=int, help="seed of every random draw (default: the plan's)")
-    machine.add_argument("-np", "--workers", type=int, metavar="N", help="processes that make batches")
+    machine.add_argument("-np", "--workers", type=int, metavar="N", help="threads that make batches")
 
     def work(arguments: argparse.Namespace, observer):
         from bts_auto import steps

@@ -7,6 +7,7 @@ case stands in `Outcome.failures`. Nothing heavy is imported before a verb is ca
 
 from bts_auto.steps.demo import demo
 from bts_auto.steps.members import train
+from bts_auto.steps.models import export_model, import_nnunet_model, install_model
 from bts_auto.steps.place import Outcome
 from bts_auto.steps.prediction import predict
 from bts_auto.steps.prepare import convert_brats, fingerprint, plan, plan_and_preprocess, preprocess
@@ -20,7 +21,10 @@ __all__ = [
     "convert_brats",
     "demo",
     "evaluate",
+    "export_model",
     "fingerprint",
+    "import_nnunet_model",
+    "install_model",
     "plan",
     "plan_and_preprocess",
     "predict",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bts_auto import machine
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
+from bts_auto.files import write_json
 from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
@@ -65,6 +68,8 @@ def predict(
     """
     from bts_auto.predict.folder import predict_folder
 
+    machine.keep_freed_memory()
+
     how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision, "device": device}
     place = None
     if model is not None:
@@ -111,14 +116,19 @@ def _draw(
         write_overlay(output / "previews" / f"{case}.png", volume, {"prediction": mask}, labels)
 
 
-def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> CasePredictor:
+def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:
+    from bts_auto.ensemble.best import BEST_FILE
     from bts_auto.model.fold import TrainedFold
-    from bts_auto.model.package import open_package
-    from bts_auto.predict.predictor import CasePredictor
+    from bts_auto.model.package import install_package, package_documents
 
     if model.is_dir():  # a fold among its dataset's results, where an earlier stage lies too
         return case_predictor(model.absolute().parent.parent, [TrainedFold(model)], how, observer)
-    return CasePredictor(open_package(model), observer=observer, **how)
+    with tempfile.TemporaryDirectory(prefix="bts_model_") as folder:  # a package unpacked is a dataset's results
+        install_package(model, folder)
+        documents = package_documents(model)
+        if BEST_FILE in documents:
+            write_json(Path(folder) / BEST_FILE, documents[BEST_FILE])
+        return _from_results(Path(folder), None, None, None, how, observer)
 
 
 def _from_results(
@@ -136,8 +146,8 @@ def _from_results(
         best = Best.load(results)
         if best is not None:
             return joint_predictor(results, best, how, observer)
-    found_recipe, found = _trained(results, recipe, configuration)
-    members = find_folds(results, found_recipe, found, _fold_names(folds))
+    found_recipe, found = trained(results, recipe, configuration)
+    members = find_folds(results, found_recipe, found, fold_names(folds))
     names = ", ".join(str(member.fold) for member in members)
     observer.note(f"model: {found_recipe} {found}, fold {names}")
     return case_predictor(results, members, how, observer)
@@ -172,13 +182,14 @@ def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Ob
     return JointPredictor(best, predictors)
 
 
-def _fold_names(folds: Sequence[str | int] | None) -> list[Any] | None:
+def fold_names(folds: Sequence[str | int] | None) -> list[Any] | None:
+    """Folds as they are typed, as the numbers that they are (``all`` stays a word)."""
     if folds is None:
         return None
     return [int(fold) if str(fold).isdigit() else fold for fold in folds]
 
 
-def _trained(results: Path, recipe: str | None, configuration: str | None) -> tuple[str, str]:
+def trained(results: Path, recipe: str | None, configuration: str | None) -> tuple[str, str]:
     """The recipe and configuration that are meant; of several that are trained, the one that validated best."""
     from bts_auto.model.layout import WEIGHTS_FILE
 

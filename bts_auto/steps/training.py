@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bts_auto import machine
 from bts_auto.errors import BtsError, CaseFailure
 from bts_auto.events import SILENT, Observer
 from bts_auto.steps.cascade import previous_masks, stages_before
@@ -60,6 +61,7 @@ def train(
     from bts_auto.plan.settings import apply_settings
     from bts_auto.train.run import shares_of_budget
 
+    machine.keep_freed_memory()
     place = locate(dataset, workspace, observer)
     made = apply_settings(place.plan(recipe), settings, configuration)
     stage = Stage.open(place, made, configuration, observer)

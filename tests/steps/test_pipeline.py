@@ -167,3 +167,31 @@ def test_a_chosen_ensemble_is_obeyed(place):
     assert (where / f"joint/{case}.nii.gz").exists()
     entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(where / f"joint/uncertainty/{case}.nii.gz")))
     assert 0 <= entropy.min() <= entropy.max() <= 1
+
+
+def test_a_package_predicts_what_its_folds_predict(place):
+    where, case = place
+    run(where, "export", "-c", "2d", "-o", "model.zip")
+    run(where, "predict", "-i", "in", "-o", "by_fold", "-c", "2d", "--no-tta")
+    run(where, "predict", "-i", "in", "-o", "by_package", "-m", "model.zip", "--no-tta")
+    one, other = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(where / f"{n}/{case}.nii.gz"))) for n in ("by_fold", "by_package")
+    )
+    assert np.array_equal(one, other)
+
+
+def test_a_damaged_package_is_refused_in_one_line(place):
+    where, _ = place
+    (where / "damaged.zip").write_bytes(b"PK not really")
+    done = run(where, "predict", "-i", "in", "-o", "nothing", "-m", "damaged.zip", status=2)
+    assert done.stderr.count("\n") == 1
+    assert "damaged.zip" in done.stderr
+    assert not (where / "nothing").exists()
+
+
+@pytest.mark.real_data
+def test_an_nnunet_model_becomes_a_package(real_data, tmp_path):
+    model = real_data / "nnunet_model" / "nnUNetTrainer__nnUNetPlans_1__3d_fullres"
+    answer = json.loads(run(tmp_path, "import_nnunet", model, "-o", "model.zip", "--json").stdout)
+    assert answer["status"] == "done"
+    assert Path(answer["model"]).stat().st_size > 1e6
