@@ -12,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.parser(
         "bts_recipes", "List the published methods that can be laid over a plan, or show one.", dataset=False
     )
-    parser.add_argument("name", nargs="?", help="a recipe's name or file")
+    parser.add_argument("name", nargs="?", help="a recipe's name or file; ENSEMBLE:MEMBER for one member")
 
     def work(arguments: argparse.Namespace, observer):
         from bts_auto import steps

@@ -47,7 +47,7 @@ def build_network(plan: Plan, configuration_name: str, *, seed: int | None = Non
         When the plan has no such configuration or its network cannot be built.
     """
     seed = plan.configuration(configuration_name).training.seed if seed is None else seed
-    network = _empty_network(plan, configuration_name).to_empty(device="cpu")
+    network = empty_network(plan, configuration_name).to_empty(device="cpu")
     network.initialise(torch.Generator().manual_seed(seed))  # type: ignore[operator]
     return network
 
@@ -60,7 +60,7 @@ def network_with_weights(plan: Plan, configuration_name: str, state: Mapping[str
     ModelError
         When names or shapes of the weights are not those of the plan's network.
     """
-    network = _empty_network(plan, configuration_name)
+    network = empty_network(plan, configuration_name)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if problem := _difference(wanted, given):
@@ -69,7 +69,7 @@ def network_with_weights(plan: Plan, configuration_name: str, state: Mapping[str
     return network
 
 
-def _empty_network(plan: Plan, configuration_name: str) -> nn.Module:
+def empty_network(plan: Plan, configuration_name: str) -> nn.Module:
     """The network without memory for its weights."""
     configuration = plan.configuration(configuration_name)
     in_channels, out_channels = channels(plan, configuration_name)

@@ -91,7 +91,7 @@ def average_pool(dims: int, stride: Sequence[int]) -> nn.Module:
 def max_pool(dims: int, stride: Sequence[int], *, indices: bool = False) -> nn.Module:
     """Largest value of blocks of the stride, odd sizes rounded up; with `indices` also where in its channel it lies."""
     size = tuple(stride)
-    return _MAX_POOL[dims](size, size, ceil_mode=True, return_indices=indices)  # type: ignore[arg-type]
+    return _MAX_POOL[dims](size, size, ceil_mode=True, return_indices=indices)
 
 
 def normalisation(name: str, dims: int, channels: int) -> nn.Module:

@@ -11,7 +11,8 @@ from bts_auto.steps.models import export_model, import_nnunet_model, install_mod
 from bts_auto.steps.place import Outcome
 from bts_auto.steps.prediction import predict
 from bts_auto.steps.prepare import convert_brats, fingerprint, plan, plan_and_preprocess, preprocess
-from bts_auto.steps.scoring import choose, combine, evaluate, recipes
+from bts_auto.steps.recipes import recipes
+from bts_auto.steps.scoring import choose, combine, evaluate
 from bts_auto.steps.training import stop_training
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,15 +126,3 @@ def _choice_lines(best: Best) -> list[str]:
             f"expected on new cases: {best.nested_score:.4f} (the choice itself flatters by {best.optimism:.4f})"
         )
     return lines
-
-
-def recipes(name: str | None = None) -> Outcome:
-    """List the recipes, or show one."""
-    from bts_auto.plan.recipes import list_recipes, load_recipe
-
-    if name is None:
-        found = list_recipes()
-        lines = tuple(f"{one.name:24} {one.about}" for one in found)
-        return Outcome(len(found), (), {"recipes": [one.model_dump(mode="json") for one in found]}, lines)
-    one = load_recipe(name)
-    return Outcome(1, (), one.model_dump(mode="json"), (json.dumps(one.model_dump(mode="json"), indent=2),))
