@@ -70,6 +70,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         "poly": Entry("bts_auto.train.schedules:poly", "bts_auto.train.options:PolyOptions"),
     },
     "objective": {
+        "multitask": Entry("bts_auto.train.objectives.multitask:MultiTask", "bts_auto.train.options:MultiTaskOptions"),
         "segmentation": Entry(
             "bts_auto.train.objectives.segmentation:Segmentation", "bts_auto.train.options:SegmentationOptions"
         ),

@@ -108,11 +108,19 @@ class UNet(nn.Module):
         dict
             ``{"logits": [...]}``: (b, out_channels, \\*s), and under deep supervision the coarser ones after it.
         """
-        skips = []
-        for stage in self.encoder:
+        return self.decode(self.encode(x))
+
+    def encode(self, x: torch.Tensor, n_stages: int | None = None) -> list[torch.Tensor]:
+        """Features of every stage of the encoder (of the first `n_stages`), finest first."""
+        features = []
+        for stage in self.encoder if n_stages is None else self.encoder[:n_stages]:
             x = stage(x)
-            skips.append(x)
-        skips.pop()
+            features.append(x)
+        return features
+
+    def decode(self, features: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        """The logits, as :meth:`forward` returns them; `features` of all stages are used up."""
+        x, skips = features.pop(), features
         logits: list[torch.Tensor] = []
         finest = len(self.decoder) - 1
         for s, (stage, head) in enumerate(zip(self.decoder, self.heads, strict=True)):

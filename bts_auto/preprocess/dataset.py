@@ -24,7 +24,7 @@ from bts_auto.preprocess.pool import run_each
 from bts_auto.preprocess.sources import FileHashes
 from bts_auto.preprocess.store import STORE_VERSION, CaseStore
 
-HASHES = "file_hashes.json"
+HASHES, UNLABELLED_HASHES = "file_hashes.json", "file_hashes_unlabelled.json"
 # Compressing holds Python's lock, so that threads gain little beyond two; processes cost about half a second and 150 MB
 # each before they do anything. They pay from this many bytes of image files on (about ten cases of four sequences).
 _WORTH_PROCESSES = 100 << 20
@@ -51,6 +51,11 @@ def store_folder(folder: Path | str, plan: Plan, config_name: str) -> Path:
     return Path(folder) / f"{first}-{key}"
 
 
+def unlabelled_folder(folder: Path) -> Path:
+    """Where the prepared cases without annotation lie beside a store's folder."""
+    return folder.with_name(f"{folder.name}-unlabelled")
+
+
 def _spatial_key(plan: Plan, configuration: SegmentationConfiguration) -> str:
     return hash_json([configuration.preprocessing_key(), plan.transpose_forward, plan.orientation])[:8]
 
@@ -65,6 +70,7 @@ def preprocess_dataset(
     nan_to_zero: bool = False,
     dtype: str = "float16",
     executor: Executor | None = None,
+    unlabelled: bool = False,
     observer: Observer = SILENT,
 ) -> list[CaseFailure]:
     """Bring the stores of some configurations up to date with a raw dataset.
@@ -86,6 +92,8 @@ def preprocess_dataset(
         "float16" or "float32", of stored images.
     executor : Executor, optional
         A pool (such as Dask's ``Client.get_executor()``) that does the work instead of an own one.
+    unlabelled : bool
+        Prepare the cases of ``imagesUn``, in stores of their own, and not those that train.
 
     Returns
     -------
@@ -93,13 +101,13 @@ def preprocess_dataset(
         Sorted by case; empty when all is well.
     """
     folder = Path(folder)
-    cases = raw.training_cases()
-    targets = _targets(raw, plan, configurations, folder, dtype)
+    cases = raw.unlabelled_cases() if unlabelled else raw.training_cases()
+    targets = _targets(raw, plan, configurations, folder, dtype, unlabelled)
     for target in targets:
         target.store.remove_leftovers()
         for case in set(target.store.cases()) - set(cases):
             target.store.remove(case)
-    hashes = FileHashes(folder / HASHES)
+    hashes = FileHashes(folder / (UNLABELLED_HASHES if unlabelled else HASHES))
     hashes.keep_only(file for files in cases.values() for file in files.files)
     jobs = [
         Job(files, raw.channels, raw.labels, plan, targets, nan_to_zero, dtype)
@@ -117,11 +125,14 @@ def preprocess_dataset(
     return sorted(failures.values(), key=lambda failure: failure.case)
 
 
-def _targets(raw: RawDataset, plan: Plan, names: Sequence[str], folder: Path, dtype: str) -> tuple[Target, ...]:
+def _targets(
+    raw: RawDataset, plan: Plan, names: Sequence[str], folder: Path, dtype: str, unlabelled: bool
+) -> tuple[Target, ...]:
     """One for each different store, three-dimensional ones first: their chunks also serve slices."""
     found: dict[Path, Target] = {}
     for name in sorted(names, key=lambda name: -plan.configuration(name).dims):
         path, configuration = store_folder(folder, plan, name), plan.configuration(name)
+        path = unlabelled_folder(path) if unlabelled else path
         settings = _settings(raw, plan, configuration) | {"dtype": dtype}
         found.setdefault(path, Target(CaseStore(path), configuration, hash_json(settings)))
     return tuple(found.values())

@@ -156,12 +156,29 @@ def _preprocess(
         raw, made, chosen, place.preprocessed, workers=workers, nan_to_zero=nan_to_zero, observer=observer
     )
     bad = merged(earlier, failures)
+    wanting = [name for name in chosen if _takes_unlabelled(made, name)]
+    if wanting and raw.unlabelled_cases():
+        bad = merged(
+            list(bad),
+            preprocess_dataset(
+                raw, made, wanting, place.preprocessed,
+                workers=workers, nan_to_zero=nan_to_zero, unlabelled=True, observer=observer,
+            ),
+        )  # fmt: skip
     good = sorted(set(raw.training_cases()) - {failure.case for failure in bad})
     if good:
         load_or_make_splits(place.raw, place.preprocessed, good, observer)
     data = {"dataset": place.name, "preprocessed": str(place.preprocessed), "configurations": chosen, "cases": good}
     lines = (f"{len(good)} cases ready for {', '.join(chosen)}: {place.preprocessed}",)
     return Outcome(len(good), bad, data, lines)
+
+
+def _takes_unlabelled(made: Plan, configuration: str) -> bool:
+    """Whether a configuration's objective learns from scans without annotation."""
+    from bts_auto import registry
+
+    objective = made.configuration(configuration).training.objective
+    return registry.options("objective", objective.name, objective.options).takes_unlabelled
 
 
 def plan_and_preprocess(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -82,3 +82,17 @@ class OneCycleOptions(ScheduleOptions):
 
 class SegmentationOptions(Document):
     """Supervised segmentation takes no options of its own: loss, optimiser and schedule are fields of `training`."""
+
+    takes_unlabelled: ClassVar[bool] = False
+
+
+class MultiTaskOptions(SegmentationOptions):
+    """Weights of the losses beside the segmentation's; see :class:`bts_auto.train.objectives.multitask.MultiTask`."""
+
+    takes_unlabelled: ClassVar[bool] = True
+    reconstruction: float = Field(0.1, ge=0, description="weight of the image's mean squared error")
+    divergence: float = Field(0.1, ge=0, description="weight of the latent's distance from a standard normal")
+    classification: float = Field(0.1, ge=0, description="weight of the cross-entropy of the presence")
+    presence: str = Field("ET", description="the label or region whose presence in a patch is told")
+    hidden: int = Field(100, ge=1, description="channels around the latent")
+    latent: int = Field(50, ge=1, description="channels of the latent")

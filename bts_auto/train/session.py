@@ -18,6 +18,7 @@ from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration
 from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
+from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
 from bts_auto.train.choice import VolumeJudge
@@ -26,7 +27,7 @@ from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
 from bts_auto.train.loop import Limits, Loop, Parts
 from bts_auto.train.machine import choose_device, loader_workers
-from bts_auto.train.objectives.base import Objective
+from bts_auto.train.objectives.base import UNLABELLED, Objective
 from bts_auto.train.precision import Choice, Format, Precision
 from bts_auto.train.pretrained import pretrained_state, take_weights
 from bts_auto.train.progress import Progress
@@ -37,8 +38,8 @@ from bts_auto.train.trial import time_steps, try_precisions
 from bts_auto.train.validate import validate_fold
 
 BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
-# Draws for held-out patches come from a seed of their own.
-_HELD_OUT = 1
+# Draws for held-out patches and for scans without annotation come from seeds of their own.
+_HELD_OUT, _WITHOUT_LABELS = 1, 2
 
 
 def train(
@@ -65,6 +66,10 @@ def train(
     assert run.finished is not None
     failures = tuple(scores.failures) if scores is not None else ()
     return TrainingResult(job.folder, **run.finished, scores=scores, failures=failures)
+
+
+def _seed_of(seed: int, what: int) -> int:
+    return int(np.random.SeedSequence((seed, what)).generate_state(1)[0])
 
 
 class _Session:
@@ -163,7 +168,7 @@ class _Session:
         schedule_options = registry.options("schedule", training.schedule.name, training.schedule.options)
         parts = Parts(
             objective=self._objective,
-            batches=lambda stream, first: self._open(job.training_cases, training.seed, True, first),
+            batches=self._open_stream,
             held_out=self._open_held_out if job.validation_cases else None,
             schedule=registry.component("schedule", training.schedule.name)(schedule_options),
             schedule_per=schedule_options.per,
@@ -217,11 +222,20 @@ class _Session:
         name = f"{job.plan.recipe} {job.configuration_name}, fold {job.fold}"
         return LoggedRun(job.folder, job.plan.dataset_name, name, run.settings)
 
-    def _open(self, cases: tuple[str, ...], seed: int, augment: bool, first: int) -> Iterable[Any]:
+    def _open_stream(self, stream: str, first: int) -> Iterable[Any]:
+        job, seed = self._job, self._configuration.training.seed
+        if stream != UNLABELLED:
+            return self._open(job.training_cases, seed, True, first)
+        cases = job.training_cases if job.unlabelled is None else tuple(job.unlabelled.cases())
+        return self._open(cases, _seed_of(seed, _WITHOUT_LABELS), True, first, job.unlabelled)
+
+    def _open(
+        self, cases: tuple[str, ...], seed: int, augment: bool, first: int, store: CaseStore | None = None
+    ) -> Iterable[Any]:
         job = self._job
         workers = job.workers if job.workers is not None else self._workers()
         return BatchLoader(
-            job.store,
+            store or job.store,
             cases,
             self._configuration,
             job.labels,
@@ -238,7 +252,7 @@ class _Session:
         return loader_workers(self._device, self._configuration.batch_size)
 
     def _open_held_out(self, stream: str, first: int) -> Iterable[Any]:
-        seed = int(np.random.SeedSequence((self._configuration.training.seed, _HELD_OUT)).generate_state(1)[0])
+        seed = _seed_of(self._configuration.training.seed, _HELD_OUT)
         return self._open(self._job.validation_cases, seed, False, first)
 
     def _record(self, epoch: int) -> FoldRecord:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bts_auto import registry
 from bts_auto.data.labels import Labels
 from bts_auto.data.splits import Split
 from bts_auto.errors import CaseFailure, DataError, ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Plan
+from bts_auto.preprocess.dataset import unlabelled_folder
 from bts_auto.preprocess.masks import MaskStore
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import run as runs
@@ -77,6 +79,7 @@ class Fold:
     raw: RawDataset | None
     previous: MaskStore | None = None
     loggers: tuple[str, ...] = ()
+    unlabelled: CaseStore | None = None
     step_seconds: float | None = None
 
 
@@ -158,6 +161,9 @@ def train_fold(
     )
     if made_from is not None:
         settings["previous_masks"] = made_from
+    unlabelled = _unlabelled(plan, config_name, store, observer)
+    if unlabelled is not None:
+        settings["unlabelled_cases"] = unlabelled.cases()
     must_validate = validate and raw is not None and bool(validation_cases)
     if not restart:
         finished = _finished(folder, runs.Run.find(folder, settings), validate=must_validate)
@@ -182,6 +188,7 @@ def train_fold(
         raw=raw,
         previous=previous if made_from is not None else None,
         loggers=tuple(loggers),
+        unlabelled=unlabelled,
         step_seconds=step_seconds,
     )
     with sole_process(folder):
@@ -215,6 +222,18 @@ def _cases(
             f"no preprocessed case is left to train fold {fold}", where=store.folder, mend="run bts_plan_and_preprocess"
         )
     return training, validation
+
+
+def _unlabelled(plan: Plan, config_name: str, store: CaseStore, observer: Observer) -> CaseStore | None:
+    """Cases without annotation, where the objective learns from such and there are any."""
+    objective = plan.configuration(config_name).training.objective
+    if not registry.options("objective", objective.name, objective.options).takes_unlabelled:
+        return None
+    found = CaseStore(unlabelled_folder(store.folder))
+    if found.cases():
+        return found
+    observer.note("no preprocessed case of imagesUn: what needs no annotation is learnt from the training cases alone")
+    return None
 
 
 def _check_plateau(plan: Plan, config_name: str, validation_cases: Sequence[str]) -> None:

@@ -66,8 +66,11 @@ def try_precisions(
     batch = random_batch(configuration, labels, input_channels(objective), device, patch=patch, size=1)
 
     def trial(precision: Precision) -> Tensor:
-        with precision.autocast():
-            phase = next(objective.phases(dict.fromkeys(objective.streams, batch), At(0, 0.0)))
+        # The same draws (dropout, latents) every time, or the formats' losses could not be compared.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            with precision.autocast():
+                phase = next(objective.phases(dict.fromkeys(objective.streams, batch), At(0, 0.0)))
         phase.loss.backward()
         for optimizer in objective.optimizers.values():
             optimizer.zero_grad(set_to_none=True)

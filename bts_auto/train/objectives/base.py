@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 LABELLED = "labelled"
-"""The stream of batches with masks; another objective may ask for further ones, such as unlabelled scans."""
+"""The stream of batches with masks."""
+
+UNLABELLED = "unlabelled"
+"""The stream of scans without annotation; without any in the dataset it is the annotated ones, drawn anew."""
 
 
 @dataclass(frozen=True)

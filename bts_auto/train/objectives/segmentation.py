@@ -23,7 +23,7 @@ from bts_auto.train.options import SegmentationOptions
 class Segmentation:
     """The objective named ``segmentation``; see :class:`bts_auto.train.objectives.base.Objective`."""
 
-    streams = (LABELLED,)
+    streams: tuple[str, ...] = (LABELLED,)
 
     def __init__(
         self,
@@ -63,23 +63,26 @@ class Segmentation:
 
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """One phase: the summed loss terms over all scales."""
-        _, loss, parts, _ = self._forward(batch[LABELLED])
+        labelled = batch[LABELLED]
+        _, loss, parts, _ = self._supervise(self._network(labelled.image)["logits"], labelled.mask)
         yield Phase("network", loss, dict(zip(self._term_names, parts, strict=True)))
 
     def measure(self, batch: Mapping[str, Any]) -> tuple[Tensor, Confusion]:
         """Loss and counts over the batch; voxels that are not valid count nowhere."""
-        logits, loss, _, target = self._forward(batch[LABELLED])
+        labelled = batch[LABELLED]
+        logits, loss, _, target = self._supervise(self._network(labelled.image)["logits"], labelled.mask)
         return loss, self._count(logits[0], target)
 
-    def _forward(self, batch: Any) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
+    def _supervise(
+        self, outputs: list[Tensor], mask: Tensor
+    ) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
         """Logits, loss, its terms and the target at full resolution.
 
         The loss is computed in float32 whatever the network's precision.
         """
-        outputs = self._network(batch.image)
-        with torch.autocast(batch.image.device.type, enabled=False):
-            logits = [scale.float() for scale in outputs["logits"]]
-            target = self._target(batch.mask)
+        with torch.autocast(mask.device.type, enabled=False):
+            logits = [scale.float() for scale in outputs]
+            target = self._target(mask)
             if self._supervision is None:
                 self._supervision = self._make_supervision(len(logits))
             targets = downsample_target(target, [scale.shape[2:] for scale in logits])
