@@ -31,18 +31,21 @@ def recipes(name: str | Path | None = None) -> Outcome:
     if name is not None:
         one = load_recipe(name)
         sizes = _sizes(one)
-        data = one.model_dump(mode="json") | {"networks": {key: vars(size) for key, size in sizes.items()}}
-        return Outcome(1, (), data, tuple(_shown(one, sizes)))
+        return Outcome(1, (), _as_json(one, sizes), tuple(_shown(one, sizes)))
     found = [load_recipe(one.name) for one in list_recipes()]
-    rows = [("recipe", "networks", "parameters", "GFLOP", "reported Dice")]
-    data = []
+    rows: list[tuple[str, ...]] = [("recipe", "networks", "parameters", "GFLOP", "reported Dice")]
+    data: list[dict[str, Any]] = []
     for one in found:
         sizes = _sizes(one)
-        data.append(one.model_dump(mode="json") | {"networks": {key: vars(size) for key, size in sizes.items()}})
+        data.append(_as_json(one, sizes))
         parameters, gflop = sum(s.parameters for s in sizes.values()), sum(s.gflop for s in sizes.values())
         rows.append((one.name, str(len(sizes)), _millions(parameters), f"{gflop:.0f}", _headline(one)))
     lines = [*_aligned(rows), "", _MEASURED_ON, "bts_recipes NAME shows one."]
     return Outcome(len(found), (), {"recipes": data}, tuple(lines))
+
+
+def _as_json(recipe: Recipe, sizes: Mapping[str, NetworkSize]) -> dict[str, Any]:
+    return recipe.model_dump(mode="json") | {"networks": {name: vars(size) for name, size in sizes.items()}}
 
 
 def _sizes(recipe: Recipe) -> dict[str, NetworkSize]:
