@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bts_auto.errors import DataError
@@ -48,6 +49,33 @@ def write_case_table(folder: Path, rows: Mapping[str, Mapping[str, str]]) -> Non
     writer.writerow(["case", *columns])
     writer.writerows([case, *(row[column] for column in columns)] for case, row in rows.items())
     write_text(folder / FILE, text.getvalue())
+
+
+def case_weights(folder: Path, column: str, cases: Sequence[str]) -> tuple[float, ...]:
+    """The number in a column for each of `cases`, 1 where there is none.
+
+    Raises
+    ------
+    DataError
+        Without such a column, for what is no number from 0 up, and when all of them are 0.
+    """
+    table = read_case_table(folder)
+    if not any(column in row for row in table.values()):
+        raise DataError(f"has no column '{column}'", where=folder / FILE)
+    weights = [_weight(table.get(case, {}).get(column, ""), case, folder) for case in cases]
+    if not any(weights):
+        raise DataError(f"column '{column}' is 0 for every case that would train", where=folder / FILE)
+    return tuple(weights)
+
+
+def _weight(text: str, case: str, folder: Path) -> float:
+    try:
+        value = float(text) if text else 1.0
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DataError(f"'{text}' of case {case} is no number from 0 up", where=folder / FILE)
+    return value
 
 
 def patients(folder: Path) -> dict[str, str]:

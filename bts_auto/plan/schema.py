@@ -74,6 +74,9 @@ class Training(Document):
     accumulation: int = Field(1, ge=1, description="batches whose gradients are averaged in one optimiser step")
     weight_average: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are shipped")
     oversample_foreground: float = Field(0.33, ge=0, le=1)
+    case_weights: str | None = Field(
+        None, description="column of cases.csv: how often a case is drawn, an empty field being 1; None: all alike"
+    )
     model_choice: ModelChoice | None = Field(None, description="None: the last weights are shipped, as nnU-Net does")
     deep_supervision: bool = True
     deep_supervision_weights: Floats | None = Field(

@@ -70,9 +70,7 @@ def train(
     shares = shares_of_budget(budget, [*earlier, *(stage.folder(name) for name, _ in chosen)])
     shared = {key: options[key] for key in _FOR_EVERY_STAGE if key in options}
     how = None if validate_only else {folder: shared | {"budget": shares[folder]} for folder in earlier}
-    cases = sorted(
-        {case for _, split in chosen for case in (*split.train, *split.validation)} & set(stage.store.cases())
-    )
+    cases = stage.prepared({case for _, split in chosen for case in (*split.train, *split.validation)})
     previous = previous_masks(stage, cases, how)
     trained = _Trained(stage)
     for name, split in chosen:

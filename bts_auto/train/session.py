@@ -145,12 +145,7 @@ class _Session:
         for module in objective.modules.values():
             module.train()
         stepper = Stepper(objective, Precision(precision, self._device), training.gradient_clip)
-        feed = Feed(
-            lambda stream, first: self._open(job.training_cases, training.seed, True, first),
-            objective.streams,
-            0,
-            self._device,
-        )
+        feed = Feed(self._open_stream, objective.streams, 0, self._device)
         try:
             batches = (feed.next() for _ in itertools.count())
             return time_steps(stepper, batches, training.accumulation, self._device)
@@ -225,12 +220,18 @@ class _Session:
     def _open_stream(self, stream: str, first: int) -> Iterable[Any]:
         job, seed = self._job, self._configuration.training.seed
         if stream != UNLABELLED:
-            return self._open(job.training_cases, seed, True, first)
+            return self._open(job.training_cases, seed, True, first, weights=job.weights)
         cases = job.training_cases if job.unlabelled is None else tuple(job.unlabelled.cases())
         return self._open(cases, _seed_of(seed, _WITHOUT_LABELS), True, first, job.unlabelled)
 
     def _open(
-        self, cases: tuple[str, ...], seed: int, augment: bool, first: int, store: CaseStore | None = None
+        self,
+        cases: tuple[str, ...],
+        seed: int,
+        augment: bool,
+        first: int,
+        store: CaseStore | None = None,
+        weights: tuple[float, ...] | None = None,
     ) -> Iterable[Any]:
         job = self._job
         workers = job.workers if job.workers is not None else self._workers()
@@ -244,6 +245,7 @@ class _Session:
             augment=augment,
             start_step=first,
             previous=job.previous,
+            weights=weights,
             pin_memory=self._device.type == "cuda",
             observer=self._observer,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bts_auto import registry
+from bts_auto.data.case_table import case_weights
 from bts_auto.data.labels import Labels
 from bts_auto.data.splits import Split
 from bts_auto.errors import CaseFailure, DataError, ModelError, PlanError
@@ -80,6 +81,7 @@ class Fold:
     previous: MaskStore | None = None
     loggers: tuple[str, ...] = ()
     unlabelled: CaseStore | None = None
+    weights: tuple[float, ...] | None = None
     step_seconds: float | None = None
 
 
@@ -161,6 +163,9 @@ def train_fold(
     )
     if made_from is not None:
         settings["previous_masks"] = made_from
+    weights = _weights(plan, config_name, raw, training_cases)
+    if weights is not None:
+        settings["weights_of_cases"] = list(weights)
     unlabelled = _unlabelled(plan, config_name, store, observer)
     if unlabelled is not None:
         settings["unlabelled_cases"] = unlabelled.cases()
@@ -189,6 +194,7 @@ def train_fold(
         previous=previous if made_from is not None else None,
         loggers=tuple(loggers),
         unlabelled=unlabelled,
+        weights=weights,
         step_seconds=step_seconds,
     )
     with sole_process(folder):
@@ -222,6 +228,18 @@ def _cases(
             f"no preprocessed case is left to train fold {fold}", where=store.folder, mend="run bts_plan_and_preprocess"
         )
     return training, validation
+
+
+def _weights(
+    plan: Plan, config_name: str, raw: RawDataset | None, training_cases: Sequence[str]
+) -> tuple[float, ...] | None:
+    """How often each training case is drawn, where the plan names a column for it."""
+    column = plan.configuration(config_name).training.case_weights
+    if column is None:
+        return None
+    if raw is None:
+        raise PlanError("cases.csv stands in the raw dataset, which is not there", where="training.case_weights")
+    return case_weights(raw.folder, column, training_cases)
 
 
 def _unlabelled(plan: Plan, config_name: str, store: CaseStore, observer: Observer) -> CaseStore | None:

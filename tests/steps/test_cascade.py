@@ -15,6 +15,7 @@ from bts_auto.events import Observer
 from bts_auto.model.fold import TrainedFold
 from bts_auto.preprocess.masks import MaskStore
 from bts_auto.preprocess.store import StoredCase
+from bts_auto.steps.stage import Stage
 from tests.steps.cascade_data import FIRST, NAME, SECOND, SPLITS, make_workspace
 
 CPU = {"device": "cpu", "workers": 0}
@@ -160,3 +161,24 @@ def test_the_previous_masks_are_on_the_grid_of_the_images(trained):
     stored = next((workspace / "preprocessed" / NAME).glob("3d_fullres-*")) / "case_000"
     assert masks.whole("case_000").shape == StoredCase(stored).shape[1:]
     assert np.unique(masks.whole("case_000")).min() >= 0
+
+
+def test_an_interrupted_first_stage_goes_on(unfinished, monkeypatch):
+    """The second fold is interrupted; asked again, the first one is not trained anew."""
+    train = Stage.train
+
+    def interrupt(stage, fold, *arguments, **options):
+        if fold == 1:
+            raise KeyboardInterrupt
+        return train(stage, fold, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "train", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            steps.train(SECOND, 0, workspace=unfinished, **CPU)
+    weights = folder(unfinished, FIRST, 0) / "checkpoint.safetensors"
+    before = weights.stat().st_mtime_ns
+    observer = Heard()
+    steps.train(SECOND, 0, workspace=unfinished, observer=observer, **CPU)
+    assert weights.stat().st_mtime_ns == before
+    assert [line.rpartition(": ")[2] for line in observer.notes if "needs the masks" in line] == ["fold 1 (1 of 1)"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.journal import JOURNAL, read_journal
+from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loggers import LoggedRun
 from bts_auto.train.run import with_training
 from bts_auto.train.trainer import TrainingResult, train_fold
@@ -254,3 +256,23 @@ def test_epochs_are_logged(prepared: Prepared, tmp_path: Path, monkeypatch: pyte
     prepared.train(tmp_path, raw=None, loggers=["tensorboard"])
     losses = [record["loss"] for record in read_journal(tmp_path / JOURNAL, "epoch")]
     assert heard == [f"default {NAME}, fold 0", (0, losses[0]), (1, losses[1]), "closed"]
+
+
+def test_cases_are_drawn_as_often_as_their_table_says(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: set[str] = set()
+    seen = BatchLoader._assemble
+
+    def note(loader: BatchLoader, step: int, samples: Any) -> Any:
+        made = seen(loader, step, samples)
+        if loader._augmentation is not None:
+            drawn.update(made.cases)
+        return made
+
+    monkeypatch.setattr(BatchLoader, "_assemble", note)
+    raw = RawDataset.open(Path(shutil.copytree(prepared.raw.folder, tmp_path / prepared.raw.folder.name)))
+    (raw.folder / "cases.csv").write_text("case,weight\ncase_000,0\ncase_001,2.5\ncase_002,0\n")
+    plan = with_training(prepared.plan, NAME, {"case_weights": "weight"})
+    prepared.train(tmp_path / "fold", plan=plan, raw=raw, validate=False)
+    assert drawn == {"case_001"}
