@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bts_auto.data.fingerprint import Fingerprint
+from bts_auto.errors import PlanError
 from bts_auto.plan.batch import fitting_batch
 from bts_auto.plan.compute_model import plan_compute
 from bts_auto.plan.expect import duration
@@ -105,7 +106,11 @@ def _configuration(plan: Plan, name: str) -> Iterator[str]:
 
 
 def _cost(plan: Plan, name: str) -> str:
-    memory, compute = plan_memory(plan, name), plan_compute(plan, name)
+    try:
+        memory, compute = plan_memory(plan, name), plan_compute(plan, name)
+    except PlanError:
+        network = plan.configuration(name).network.name
+        return f"what a training step takes is counted for the planner's own U-Nets only, not for {network}."
     training = plan.configuration(name).training
     steps = training.epochs * training.iterations
     return (

@@ -67,7 +67,9 @@ def test_an_ensemble_is_trained_chosen_and_predicted_with(workspace: Path) -> No
     }
     (results / "best.json").write_text(json.dumps(chosen))
     images = workspace / "raw" / "Dataset007_Tiny" / "imagesTr"
-    predicted = steps.predict(images, workspace / "out", workspace=workspace, device="cpu", save_probabilities=True)
+    predicted = steps.predict(
+        images, workspace / "out", workspace=workspace, device="cpu", engine="torch", save_probabilities=True
+    )
     assert predicted.done == 2
     mask = read_mask(workspace / "out" / f"{predicted.data['cases'][0]}.nii.gz")[0]
     assert set(np.unique(mask)) <= {0, 1, 2, 3}
