@@ -17,8 +17,9 @@ DATASET = "Dataset001_Phantom"
 TRAINING_CASES, UNSEEN_CASES = 10, 4
 # The phantom is small: a patch that a quarter of a GB holds covers most of it, and a few hundred steps suffice.
 GPU_MEMORY_GB = 0.25
-EPOCHS, ITERATIONS = 8, 25
-CONFIGURATIONS = ("3d_fullres", "2d")
+EPOCHS, ITERATIONS = 6, 25
+# Seconds that each training may take at most: on a slow machine it is shorter, its learning rate annealed all the same.
+BUDGET_S = {"3d_fullres": 140.0, "2d": 80.0}
 REGIONS = ("WT", "TC", "ET")
 
 
@@ -58,12 +59,13 @@ def demo(folder: Path, *, device: str = "auto", observer: Observer = SILENT) -> 
         if raw.exists() or (folder.exists() and any(folder.iterdir()) and not workspace.exists()):
             raise BtsError("is not empty", where=folder, mend="give an empty or new folder with -o")
         write_phantom_dataset(raw, training=TRAINING_CASES, unseen=UNSEEN_CASES, observer=observer)
-    steps.plan_and_preprocess(gpu_memory=GPU_MEMORY_GB, configurations=CONFIGURATIONS, **here)
-    for configuration in CONFIGURATIONS:
-        steps.train(configuration, "0", epochs=EPOCHS, iterations=ITERATIONS, device=device, **here)
+    steps.plan_and_preprocess(gpu_memory=GPU_MEMORY_GB, configurations=tuple(BUDGET_S), **here)
+    length = {"epochs": EPOCHS, "iterations": ITERATIONS}
+    for configuration, budget in BUDGET_S.items():
+        steps.train(configuration, "0", **length, budget=budget, device=device, **here)
     steps.choose(**here)
     predictions = folder / "predictions"
-    predicted = steps.predict(raw / "imagesTs", predictions, device=device, **here)
+    predicted = steps.predict(raw / "imagesTs", predictions, device=device, preview=True, **here)
     scored = steps.evaluate(predictions, raw / "labelsTs", output=folder / "scores", **here)
 
     dice = {region: scored.data["mean"][region]["dice"] for region in REGIONS}
@@ -77,6 +79,7 @@ def demo(folder: Path, *, device: str = "auto", observer: Observer = SILENT) -> 
         f"Best single-sequence threshold, tuned on the training patients: WT {threshold:.3f}",
         f"Time: {minutes:.1f} min",
         f"Masks: {predictions}",
+        f"Pictures: {predictions / 'previews'}",
         f"Scores: {folder / 'scores'}",
         f"Trained models, journals and plots: {workspace / 'results' / DATASET}",
     )
