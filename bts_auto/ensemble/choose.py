@@ -21,6 +21,7 @@ from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.recipes import Recipe
 from bts_auto.plan.schema import Component
+from bts_auto.postprocess.context import arrange
 
 # Below this many cases the noise of a score hides what post-processing can gain.
 LEAST_CASES = 10
@@ -165,7 +166,7 @@ def _best(
         recipe=chosen.recipe,
         combiner=Component(name=chosen.combiner, options=json.loads(chosen.options)),
         weights=chosen.weights,
-        postprocessing=(*chosen.rules, *rules),
+        postprocessing=arrange((*chosen.rules, *rules)),
         rule=rule,
         regions=tuple(scorer.regions),
         cases=scorer.cases,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.discover import Trained
 from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
+from bts_auto.ensemble.thresholds import MOST_REGIONS, DiceTable, best_thresholds
 from bts_auto.errors import DataError
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.empty import EMPTY_RULES
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Component
-from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
+from bts_auto.postprocess.context import Context, apply_rules, arrange, need_probabilities
 
 Rules = tuple[Component, ...]
 
@@ -97,7 +98,7 @@ class Scorer:
             missing = [i for i, key in enumerate(keys) if (candidate, key, case) not in self._known]
             if not missing:
                 continue
-            full = {i: (*candidate.rules, *chains[i]) for i in missing}
+            full = {i: arrange((*candidate.rules, *chains[i])) for i in missing}
             mask, reference, geometry, context = self._case(
                 candidate, case, any(map(need_probabilities, full.values()))
             )
@@ -117,6 +118,27 @@ class Scorer:
             ignore=self.labels.ignore,
         )
         return np.array([[found[region][metric] for metric in self.metrics] for region in self.regions])
+
+    def fitted_thresholds(self, candidate: Candidate, cases: Sequence[str]) -> Component | None:
+        """The rule of a threshold for each region that is best on `cases`; None where members know no regions."""
+        if not cases or not all(self.trained[i].has_probabilities for i in candidate.members):
+            return None
+        labels = Labels.common([self._outputs_of(i, cases[0]) for i in candidate.members])
+        if not labels.has_regions or len(labels.outputs) > MOST_REGIONS:
+            return None
+        score = DiceTable(labels, self.regions)
+
+        def tables() -> Iterator[tuple[int, np.ndarray]]:
+            for case in cases:
+                _, reference, _, context = self._case(candidate, case, True)
+                assert context.probabilities is not None
+                fold = self.trained[candidate.members[0]].fold_of(case)
+                yield fold, score.of(context.probabilities, reference)
+
+        return Component(name="thresholds", options={"values": best_thresholds(tables(), labels)})
+
+    def _outputs_of(self, member: int, case: str) -> Labels:
+        return self._labels_of(CachedProbabilities(self.trained[member].caches[case]).outputs)
 
     def can_score(self, candidate: Candidate) -> bool:
         """Whether the members of a candidate left behind what it needs."""

@@ -129,6 +129,8 @@ def search_rules(
     """
     accepted: Rules = ()
     remaining = candidate_rules(scorer)
+    fitted = scorer.fitted_thresholds(candidate, cases)
+    remaining += [] if fitted is None else [fitted]
     tried: dict[str, TriedRule] = {}
     for number in range(_MOST_RULES):
         chains = [(*accepted, rule) for rule in remaining]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -96,6 +96,9 @@ class NamedRule(Protocol):
     def options(self) -> dict[str, Any]: ...
 
 
+R = TypeVar("R", bound=NamedRule)
+
+
 def need_probabilities(rules: Sequence[NamedRule]) -> bool:
     """Whether one of the rules cannot do without probabilities.
 
@@ -106,6 +109,20 @@ def need_probabilities(rules: Sequence[NamedRule]) -> bool:
     """
     chosen = [registry.options("postprocessing", rule.name, rule.options) for rule in rules]
     return any(options is not None and options.needs_probabilities for options in chosen)
+
+
+def arrange(rules: Sequence[R]) -> tuple[R, ...]:
+    """Rules in an order in which none undoes another: one that makes the label map anew first, the last of several.
+
+    Raises
+    ------
+    PlanError
+        For an unknown rule or option.
+    """
+    chosen = [registry.options("postprocessing", rule.name, rule.options) for rule in rules]
+    anew = [options is not None and options.starts_anew for options in chosen]
+    first = [rule for rule, starts in zip(rules, anew, strict=True) if starts][-1:]
+    return (*first, *(rule for rule, starts in zip(rules, anew, strict=True) if not starts))
 
 
 def apply_rules(mask: np.ndarray, rules: Sequence[NamedRule], context: Context) -> np.ndarray:

@@ -23,6 +23,11 @@ class RuleOptions(Document):
         """Whether the rule cannot do without the probabilities of the case."""
         return getattr(self, "becomes", None) == NEXT
 
+    @property
+    def starts_anew(self) -> bool:
+        """Whether the rule makes the label map from probabilities, whatever was done before."""
+        return False
+
 
 class _Size(RuleOptions):
     """A volume given in voxels or in ml, one of the two."""
@@ -101,6 +106,11 @@ class ThresholdsOptions(RuleOptions):
     """Options of thresholds."""
 
     values: dict[str, float] = Field(description="region or label -> probability above which it is painted")
+
+    @property
+    def starts_anew(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def needs_probabilities(self) -> bool:
