@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Scorer:
         self._references = references
         self.regions = labels.tumour_regions() or {name: labels.values[name] for name in labels.foreground}
         self._known: dict[tuple[Candidate, str, str], np.ndarray] = {}
+        self._tables: dict[tuple[Candidate, str], np.ndarray] = {}
 
     def scores(self, candidate: Candidate, rules: Rules, cases: Sequence[str]) -> np.ndarray:
         """Shape (cases, regions, metrics)."""
@@ -126,16 +127,18 @@ class Scorer:
         labels = Labels.common([self._outputs_of(i, cases[0]) for i in candidate.members])
         if not labels.has_regions or len(labels.outputs) > MOST_REGIONS:
             return None
-        score = DiceTable(labels, self.regions)
+        fold_of = self.trained[candidate.members[0]].fold_of
+        tables = ((fold_of(case), self._table(candidate, case, labels)) for case in cases)
+        return Component(name="thresholds", options={"values": best_thresholds(tables, labels)})
 
-        def tables() -> Iterator[tuple[int, np.ndarray]]:
-            for case in cases:
-                _, reference, _, context = self._case(candidate, case, True)
-                assert context.probabilities is not None
-                fold = self.trained[candidate.members[0]].fold_of(case)
-                yield fold, score.of(context.probabilities, reference)
-
-        return Component(name="thresholds", options={"values": best_thresholds(tables(), labels)})
+    def _table(self, candidate: Candidate, case: str, labels: Labels) -> np.ndarray:
+        """Dice of a case for every combination of thresholds, worked out once."""
+        if (candidate, case) not in self._tables:
+            _, reference, _, context = self._case(candidate, case, True)
+            assert context.probabilities is not None
+            table = DiceTable(labels, self.regions).of(context.probabilities, reference)
+            self._tables[candidate, case] = table.astype(np.float32)
+        return self._tables[candidate, case]
 
     def _outputs_of(self, member: int, case: str) -> Labels:
         return self._labels_of(CachedProbabilities(self.trained[member].caches[case]).outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -36,9 +36,10 @@ class DiceTable:
         reference : ndarray of int, shape (z, y, x)
             Voxels with the ignore label do not count.
         """
-        counted = np.ones(reference.shape, bool)
+        # Elsewhere nothing is true and nothing is predicted, whatever the thresholds.
+        counted = (reference != 0) | (probabilities > _LEVELS[0]).any(axis=0)
         if self._labels.ignore is not None:
-            counted = reference != self._labels.ignore
+            counted &= reference != self._labels.ignore
         # In single precision, as the rule compares: many 8-bit probabilities lie exactly on a level.
         levels = _LEVELS.astype(np.float32)
         steps = np.stack([np.searchsorted(levels, channel[counted], side="left") for channel in probabilities])
@@ -73,12 +74,12 @@ def _cumulated(counts: np.ndarray, above: tuple[bool, ...]) -> np.ndarray:
     return counts
 
 
-def best_thresholds(tables: Iterator[tuple[int, np.ndarray]], labels: Labels) -> dict[str, float]:
+def best_thresholds(tables: Iterable[tuple[int, np.ndarray]], labels: Labels) -> dict[str, float]:
     """The median over folds of the thresholds with the best mean Dice on a fold's cases.
 
     Parameters
     ----------
-    tables : iterator of (int, ndarray)
+    tables : iterable of (int, ndarray)
         Fold and :class:`DiceTable` scores of each case.
 
     Returns
@@ -98,7 +99,7 @@ def best_thresholds(tables: Iterator[tuple[int, np.ndarray]], labels: Labels) ->
     for total in by_fold.values():
         grid = np.stack(np.meshgrid(*[_LEVELS] * total.ndim, indexing="ij"), axis=-1)
         far = np.abs(grid - 0.5).sum(axis=-1)
-        best = np.where(total >= total.max() - 1e-9, far, np.inf)
+        best = np.where(total >= total.max() - 1e-5, far, np.inf)
         chosen.append(grid[np.unravel_index(np.argmin(best), best.shape)])
     median = np.median(chosen, axis=0)
     return {name: round(float(value), 4) for name, value in zip(labels.outputs, median, strict=True)}

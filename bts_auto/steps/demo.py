@@ -60,7 +60,7 @@ def demo(folder: Path, *, device: str = "auto", observer: Observer = SILENT) -> 
             raise BtsError("is not empty", where=folder, mend="give an empty or new folder with -o")
         write_phantom_dataset(raw, training=TRAINING_CASES, unseen=UNSEEN_CASES, observer=observer)
     steps.plan_and_preprocess(gpu_memory=GPU_MEMORY_GB, configurations=tuple(BUDGET_S), **here)
-    length = {"epochs": EPOCHS, "iterations": ITERATIONS}
+    length: dict[str, Any] = {"epochs": EPOCHS, "iterations": ITERATIONS}
     for configuration, budget in BUDGET_S.items():
         steps.train(configuration, "0", **length, budget=budget, device=device, **here)
     steps.choose(**here)

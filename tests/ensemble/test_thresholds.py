@@ -54,8 +54,8 @@ def test_of_equals_the_middle_counts_and_of_folds_the_median() -> None:
     low, high = flat.copy(), flat.copy()
     low[1], high[16, :, 3] = 1, 1
     tables = [(0, flat), (1, low), (2, high), (2, flat)]
-    assert best_thresholds(iter(tables), REGIONS) == {"WT": 0.5, "TC": 0.5, "ET": 0.5}
-    assert best_thresholds(iter([(2, high), (2, flat)]), REGIONS) == {"WT": 0.85, "TC": 0.5, "ET": 0.2}
+    assert best_thresholds(tables, REGIONS) == {"WT": 0.5, "TC": 0.5, "ET": 0.5}
+    assert best_thresholds([(2, high), (2, flat)], REGIONS) == {"WT": 0.85, "TC": 0.5, "ET": 0.2}
 
 
 def test_a_rule_that_starts_anew_comes_first_and_replaces_an_earlier_one() -> None:
