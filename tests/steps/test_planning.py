@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bts_auto import machine
+from bts_auto import machine, steps
 from bts_auto.errors import PlanError
 from bts_auto.events import Observer
 from bts_auto.plan.compute_model import plan_compute
@@ -17,6 +20,8 @@ from bts_auto.plan.schema import Plan
 from bts_auto.steps import measure
 from bts_auto.steps.measure import OutOfMemory, Tried
 from bts_auto.steps.planning import Planning, Request
+from bts_auto.train import run as runs
+from tests.make_data import make_raw_dataset
 from tests.plan.cases import dataset, fingerprint
 
 TFLOPS = 0.25
@@ -136,3 +141,29 @@ def test_slices_have_a_budget_too(here: Machine, tmp_path: Path):
 def test_rules_know_no_budget(here: Machine, tmp_path: Path):
     with pytest.raises(PlanError, match="no time budget"):
         planning(tmp_path, planner="nnunet", budget=600).make("plain")
+
+
+def test_a_budget_is_settled_on_prepared_cases_and_kept(here: Machine, tmp_path: Path):
+    shutil.move(make_raw_dataset(tmp_path / "made", n_cases=4), tmp_path / "raw" / "Dataset007_Tiny")
+    asked = {"dataset": 7, "workspace": tmp_path, "budget": 600.0, "device": "cpu", "workers": 1}
+    first = steps.plan_and_preprocess(**asked)
+    assert "next: bts_train" in first.lines[-1]
+    path = tmp_path / "preprocessed" / "Dataset007_Tiny" / "plan.json"
+    plan, trials = path.read_text(), here.trials
+    assert steps.plan_and_preprocess(**asked).lines == first.lines
+    assert (path.read_text(), here.trials) == (plan, trials)
+
+
+def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made, folder = planning(tmp_path, gpu_memory=1).make("plain"), tmp_path / "fold_0"
+    lines = [{"kind": "epoch", "step": 10, "seconds": 90.0}, {"kind": "epoch", "step": 30, "seconds": 60.0}]
+    folder.mkdir()
+    (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    fold = SimpleNamespace(
+        plan=runs.with_training(made, "3d_fullres", {"precision": "bf16"}), configuration_name="3d_fullres"
+    )
+    fold.configuration = fold.plan.configuration("3d_fullres")
+    monkeypatch.setattr("bts_auto.model.fold.TrainedFold", lambda folder: fold)
+    measure.remember_training(folder, tmp_path)
+    assert measure.known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(6.0)
+    assert measure.known_step_seconds(made, "2d", tmp_path) is None
