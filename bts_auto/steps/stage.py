@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ class Stage:
         A configuration of the plan.
     store : CaseStore
         Its prepared cases.
+    folds : tuple of Split, optional
+        The folds, in place of the dataset's.
     """
 
     place: Place
@@ -41,6 +44,7 @@ class Stage:
     configuration: str
     store: CaseStore
     observer: Observer
+    folds: tuple[Split, ...] | None = None
 
     @classmethod
     def open(cls, place: Place, plan: Plan, configuration: str, observer: Observer) -> Stage:
@@ -69,7 +73,10 @@ class Stage:
     def before(self) -> Stage | None:
         """The stage whose masks this one takes as input, if there is one."""
         name = self.plan.configuration(self.configuration).previous_stage
-        return None if name is None else Stage.open(self.place, self.plan, name, self.observer)
+        if name is None:
+            return None
+        # The same folds, also where one of the stages lacks a case: they decide whose masks are free of annotations.
+        return replace(Stage.open(self.place, self.plan, name, self.observer), folds=tuple(self.splits()))
 
     def folder(self, fold: FoldName) -> Path:
         """Where a trained fold lies."""
@@ -83,6 +90,10 @@ class Stage:
 
     def splits(self) -> list[Split]:
         """The folds of the cross-validation."""
+        return self._splits if self.folds is None else list(self.folds)
+
+    @cached_property
+    def _splits(self) -> list[Split]:
         from bts_auto.data.splits import load_or_make_splits
 
         return load_or_make_splits(self.place.raw, self.place.preprocessed, sorted(self.store.cases()), self.observer)

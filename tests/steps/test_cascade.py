@@ -75,6 +75,11 @@ def test_every_fold_of_the_first_stage_is_trained_and_announced(trained):
     assert not folder(workspace, SECOND, 1).exists()
 
 
+def test_where_the_folds_come_from_is_said_once(trained):
+    _, observer = trained
+    assert sum("folds from" in line for line in observer.notes) == 1
+
+
 def test_each_case_has_the_mask_of_the_fold_that_held_it_out(trained):
     workspace, _ = trained
     masks = MaskStore(folder(workspace, SECOND, 0).parent / "previous_masks")
