@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults that say something, where the help does not name one itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default in (None, False, []) or "(default" in (action.help or "")
+        return action.help if silent else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
@@ -26,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(command: str, about: str, *, dataset: bool = True) -> argparse.ArgumentParser:
     """A parser with the options that every command has."""
-    made = _Parser(prog=command, description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = _Parser(prog=command, description=about, formatter_class=_Help)
     shared = made.add_argument_group("common options")
     if dataset:
         shared.add_argument(
@@ -148,6 +157,22 @@ def run(
         if option(arguments, "debug"):
             raise
         return _refuse(made.prog, arguments, f"{error.filename or 'system'}: {error.strerror or error}")
+    except Exception as error:  # a defect of ours: still one line, and the way to more
+        if option(arguments, "debug"):
+            raise
+        words = " ".join(str(error).split()) or "no more is known"
+        return _refuse(
+            made.prog, arguments, f"{type(error).__name__}: {words} - the same command with --debug says where"
+        )
+
+
+def _finite(value: Any) -> Any:
+    """JSON values in which NaN and infinity, which JSON does not know, are null."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse(command: str, arguments: argparse.Namespace, line: str) -> int:
@@ -171,7 +196,8 @@ def _report(
     if option(arguments, "json"):
         status = {DONE: "done", SOME_FAILED: "some failed", NOTHING_DONE: "nothing done"}[_status(outcome)]
         failures = [{"case": f.case, "reason": f.reason} for f in outcome.failures]
-        print(json.dumps({"status": status, "done": outcome.done, "failures": failures, **outcome.data}))
+        answer = {"status": status, "done": outcome.done, "failures": failures, **outcome.data}
+        print(json.dumps(_finite(answer), allow_nan=False))
     elif show is not None:
         show(outcome)
     elif not option(arguments, "quiet"):

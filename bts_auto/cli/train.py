@@ -20,7 +20,13 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("fold", metavar="FOLD", help="a number, 'all' (every case trains) or 'cv' (every fold in turn)")
     parser.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change the plan: training.epochs=50")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the plan: training.epochs=50 (repeatable)",
+    )
     length = parser.add_argument_group("length")
     length.add_argument("--epochs", type=int, metavar="N", help="epochs (default: the plan's)")
     length.add_argument("--iterations", type=int, metavar="N", help="steps per epoch (default: the plan's)")

@@ -20,6 +20,8 @@ from bts_auto.data.readers import read_mask, read_volume
 from bts_auto.errors import DataError
 
 IMAGES_FOLDER = "probabilities"
+# Whatever the masks' file type: not every type holds fractions.
+IMAGES_ENDING = ".nii.gz"
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -41,13 +43,13 @@ class Source(Protocol):
         ...
 
 
-def probability_images(folder: Path | str, case: str, labels: Labels, file_ending: str = ".nii.gz") -> list[Path]:
+def probability_images(folder: Path | str, case: str, labels: Labels) -> list[Path]:
     """The image file of each output of a case, in the order of ``labels.outputs``; they need not exist."""
     inner = Path(folder) / IMAGES_FOLDER / case
-    return [inner / f"{i}_{_UNSAFE.sub('_', name)}{file_ending}" for i, name in enumerate(labels.outputs)]
+    return [inner / f"{i}_{_UNSAFE.sub('_', name)}{IMAGES_ENDING}" for i, name in enumerate(labels.outputs)]
 
 
-def find_probabilities(folder: Path | str, case: str, labels: Labels, file_ending: str = ".nii.gz") -> Source | None:
+def find_probabilities(folder: Path | str, case: str, labels: Labels) -> Source | None:
     """The probabilities of a case in a folder of predictions; None where there are none.
 
     Raises
@@ -58,7 +60,7 @@ def find_probabilities(folder: Path | str, case: str, labels: Labels, file_endin
     folder = Path(folder)
     if (folder / f"{case}{CACHE_ENDING}").is_file():
         return CacheSource(CachedProbabilities(folder / f"{case}{CACHE_ENDING}"), labels)
-    images = probability_images(folder, case, labels, file_ending)
+    images = probability_images(folder, case, labels)
     if all(path.is_file() for path in images):
         return ArraySource(_read_images(images), images[0].parent, labels)
     if (folder / f"{case}.npz").is_file():
@@ -66,12 +68,12 @@ def find_probabilities(folder: Path | str, case: str, labels: Labels, file_endin
     return None
 
 
-def probabilities_exist(folder: Path | str, case: str, labels: Labels, file_ending: str = ".nii.gz") -> bool:
+def probabilities_exist(folder: Path | str, case: str, labels: Labels) -> bool:
     """Whether :func:`find_probabilities` would find something, without reading it."""
     folder = Path(folder)
     if (folder / f"{case}{CACHE_ENDING}").is_file() or (folder / f"{case}.npz").is_file():
         return True
-    return all(path.is_file() for path in probability_images(folder, case, labels, file_ending))
+    return all(path.is_file() for path in probability_images(folder, case, labels))
 
 
 class CacheSource:

@@ -79,7 +79,7 @@ def combine_folders(
     if not common:
         raise DataError(f"no case is in all of {', '.join(map(str, places))}", mend="name masks of a case alike")
     failures = _missing(places, found)
-    chosen, reason = _choose(places, found[0], common, labels, combiner)
+    chosen, reason = _choose(places, common, labels, combiner)
     observer.note(f"Combining {len(common)} cases of {len(places)} folders by {chosen}: {reason}")
     done = []
     for case in observer.track(common, "Combining"):
@@ -103,19 +103,13 @@ def _missing(places: list[Path], found: list[dict[str, Path]]) -> list[CaseFailu
     return failures
 
 
-def _ending(path: Path, case: str) -> str:
-    return path.name[len(case) :]
-
-
-def _choose(
-    places: list[Path], first: dict[str, Path], common: list[str], labels: Labels, asked: str | None
-) -> tuple[str, str]:
+def _choose(places: list[Path], common: list[str], labels: Labels, asked: str | None) -> tuple[str, str]:
     """The combiner, and why it."""
     if asked is not None and not uses_probabilities(asked):
         return asked, "as asked for"
     for place in places:
         for case in common:
-            if not probabilities_exist(place, case, labels, _ending(first[case], case)):
+            if not probabilities_exist(place, case, labels):
                 reason = f"{place} has no probabilities of {case}"
                 if asked is not None:
                     raise DataError(f"'{asked}' needs probabilities, and {reason}", mend="combine by vote")
@@ -142,8 +136,8 @@ def _combine_case(
     if not uses_probabilities(chosen):
         return combine(chosen, masks, labels, options), geometry
     sources = []
-    for place, path in zip(places, paths, strict=True):
-        source = find_probabilities(place, case, labels, _ending(path, case))
+    for place in places:
+        source = find_probabilities(place, case, labels)
         if source is None or source.shape != geometry.size:
             raise DataError(f"its probabilities do not lie on the grid of the mask, {geometry.size}", where=place)
         sources.append(source)

@@ -84,7 +84,7 @@ class Training(Document):
     )
     augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 class Inference(Document):

@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; ``"auto"``: the first GPU if there is one, else the CPU.
+    """The device of that name; ``"auto"``: the GPU that is there (CUDA, then Apple's), else the CPU.
 
     Raises
     ------
@@ -40,7 +40,8 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         For a device that torch does not know or that this machine does not have.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((name for name, found in there.items() if found), "cpu"))
     try:
         chosen = torch.device(device)
     except RuntimeError:

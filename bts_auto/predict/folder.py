@@ -81,7 +81,7 @@ def predict_folder(
     """
     if Path(input).resolve() == Path(output).resolve():
         raise PlanError("images and masks would lie in one folder", where=output, mend="choose another output folder")
-    found, failures = _find(Path(input), predictor)
+    found, failures = find_inputs(Path(input), predictor)
     wanted = _part(sorted({*found, *(failure.case for failure in failures)}), part)
     failures = [failure for failure in failures if failure.case in wanted]
     for failure in failures:
@@ -98,7 +98,7 @@ def predict_folder(
     return FolderResult(done, tuple(sorted(failures, key=lambda failure: failure.case)))
 
 
-def _find(folder: Path, predictor: Segmenter) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
+def find_inputs(folder: Path, predictor: Segmenter) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
     """The cases of a folder: of the training data's file type or, where it has none of that, of its own."""
     n_channels, ending = len(predictor.plan.channel_names), predictor.plan.file_ending
     if folder.is_dir() and not any(folder.glob(f"*{ending}")):

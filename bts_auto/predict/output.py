@@ -125,7 +125,7 @@ class CaseOutput:
 
     def _write_probabilities(self, prediction: Prediction, predictor: Segmenter) -> None:
         labels, case = prediction.labels, self.files.case
-        paths = probability_images(self.folder, case, labels, _MAP_ENDING)
+        paths = probability_images(self.folder, case, labels)
         stacked = []
         for path, (_, array) in zip(paths, predictor.probabilities(prediction), strict=True):
             if self.extras.probabilities:

@@ -89,6 +89,8 @@ def prepare_all(
     """
     _check(volume, plan, mask)
     turn = Reorientation.between(volume.geometry.direction) if plan.orientation == "canonical" else Reorientation()
+    if volume.geometry.planar and any(configuration.dims == 3 for configuration in configurations):
+        raise DataError("is a 2D image, the plan is for volumes", mend="leave it out, or use the 2d configuration")
     turns = (Reorient(turn.axes, turn.flips), Transpose(_triple(plan.transpose_forward)))
     image, labels, spacing = volume.array, mask, volume.geometry.spacing
     for step in turns:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bts_auto import machine
-from bts_auto.errors import ModelError
+from bts_auto.errors import BtsError, CaseFailure, ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
 from bts_auto.steps.place import Outcome, locate, merged
@@ -90,30 +90,36 @@ def predict(
     )
     if place is not None:
         place.remember_predictions(output)
-    if preview:
-        _draw(predictor, input, output, result.done, nan_to_zero, observer)
+    undrawn = _draw(predictor, input, output, result.done, nan_to_zero, observer) if preview else []
     line = f"{len(result.done)} masks: {output}"
     return Outcome(
-        len(result.done), merged(list(result.failures)), {"output": str(output), "cases": list(result.done)}, (line,)
+        len(result.done),
+        merged(list(result.failures), undrawn),
+        {"output": str(output), "cases": list(result.done)},
+        (line,),
     )
 
 
 def _draw(
-    predictor: Any, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer
-) -> None:
-    """One picture for each finished case."""
-    from bts_auto.data.raw import find_cases
+    predictor: Segmenter, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer
+) -> list[CaseFailure]:
+    """One picture for each finished case; returns those that could not be drawn."""
     from bts_auto.data.readers import read_mask, read_volume, suffix_of
     from bts_auto.evaluate.folder import from_submission
+    from bts_auto.predict.folder import find_inputs
     from bts_auto.report.overlay import write_overlay
 
     plan, labels = predictor.plan, predictor.plan.label_set()
-    found = find_cases(input, len(plan.channel_names), plan.file_ending)[0]
+    found, failures = find_inputs(input, predictor)[0], []
     for case in observer.track(cases, "Drawing"):
         images = found[case].images
-        volume = read_volume(images, plan.channel_names, nan_to_zero=nan_to_zero)
-        mask = from_submission(read_mask(output / f"{case}{suffix_of(images[0])}")[0], labels)
-        write_overlay(output / "previews" / f"{case}.png", volume, {"prediction": mask}, labels)
+        try:
+            volume = read_volume(images, plan.channel_names, nan_to_zero=nan_to_zero)
+            mask = from_submission(read_mask(output / f"{case}{suffix_of(images[0])}")[0], labels)
+            write_overlay(output / "previews" / f"{case}.png", volume, {"prediction": mask}, labels)
+        except (BtsError, OSError) as error:
+            failures.append(CaseFailure(case, f"no picture: {error}"))
+    return failures
 
 
 def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bts_auto.errors import DataError
+from bts_auto.errors import DataError, ModelError
 from bts_auto.events import Observer
 from bts_auto.steps.place import Place
 
@@ -147,12 +147,27 @@ class Stage:
     def validate(
         self, fold: FoldName, cases: Sequence[str], previous: MaskStore | None, *, device: str = "auto"
     ) -> Scores:
-        """Predict and score the held-out cases of a trained fold."""
+        """Predict and score the held-out cases of a trained fold.
+
+        Raises
+        ------
+        ModelError
+            When the fold was trained with other folds or on cases prepared in another way than those that are there.
+        """
         from bts_auto.model.fold import TrainedFold
+        from bts_auto.train.run import trained_cases
         from bts_auto.train.validate import validate_fold
 
+        trained = TrainedFold(self.folder(fold))
+        mend = "train it again with --restart"
+        leaked = sorted(set(cases) & set(trained_cases(trained.folder)))
+        if leaked:
+            raise ModelError(f"was trained on {', '.join(leaked[:3])}, now held out", where=trained.folder, mend=mend)
+        now = self.plan.configuration(self.configuration).preprocessing_key()
+        if trained.configuration.preprocessing_key() != now:
+            raise ModelError("was trained on cases prepared with other settings", where=trained.folder, mend=mend)
         return validate_fold(
-            TrainedFold(self.folder(fold)),
+            trained,
             cases,
             store=self.store,
             references=self.place.dataset().training_cases(),

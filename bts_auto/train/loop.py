@@ -286,7 +286,8 @@ class Loop:
         self.seconds_per_patch = seconds / max(patches, 1)
         values = dice.result()
         progress.running_dice = running_mean(progress.running_dice, values)
-        if progress.running_dice is not None and progress.running_dice > (progress.best_dice or -math.inf):
+        best = -math.inf if progress.best_dice is None else progress.best_dice
+        if progress.running_dice is not None and progress.running_dice > best:
             progress.best_dice, progress.best_epoch = progress.running_dice, progress.epoch
             self._best = self._copied_weights()
         return {

@@ -24,17 +24,6 @@ def memory_mb(device: torch.device) -> int:
     return peak >> 20 if sys.platform == "darwin" else peak >> 10
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device named, or for ``auto`` the GPU that is there, else the CPU."""
-    if wanted != "auto":
-        return torch.device(wanted)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
 def loader_workers(device: torch.device, batch_size: int) -> int:
     """How many threads prepare batches: beside a GPU all cores but one, beside a network on the same CPU one a sample.
 

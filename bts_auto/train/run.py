@@ -212,3 +212,9 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder / "validation", ignore_errors=True)
     for name in (*_FILES, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
+
+
+def trained_cases(folder: Path) -> tuple[str, ...]:
+    """The cases that the fold in `folder` was trained on; empty where that is not recorded (an imported model)."""
+    path = folder / RUN_FILE
+    return tuple(read_json(path)["settings"]["training_cases"]) if path.exists() else ()

@@ -18,6 +18,7 @@ from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration
 from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
+from bts_auto.predict.engine import choose_device
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
@@ -26,7 +27,7 @@ from bts_auto.train.feed import Feed
 from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
 from bts_auto.train.loop import Limits, Loop, Parts
-from bts_auto.train.machine import choose_device, loader_workers
+from bts_auto.train.machine import loader_workers
 from bts_auto.train.objectives.base import UNLABELLED, Objective
 from bts_auto.train.precision import Choice, Format, Precision
 from bts_auto.train.pretrained import pretrained_state, take_weights

@@ -23,10 +23,11 @@ from torch import Tensor
 from bts_auto import registry
 from bts_auto.data.labels import Labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.predict.engine import choose_device
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train.feed import to_device
 from bts_auto.train.loader import BatchLoader
-from bts_auto.train.machine import choose_device, loader_workers, memory_mb
+from bts_auto.train.machine import loader_workers, memory_mb
 from bts_auto.train.objectives.base import At, Objective
 from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
 from bts_auto.train.step import Stepper
