@@ -77,14 +77,24 @@ def load_or_make_splits(
     preprocessed_folder: Path,
     cases: Iterable[str],
     observer: Observer = SILENT,
+    *,
+    known: Iterable[str] | None = None,
 ) -> list[Split]:
     """The folds of a dataset: a ``splits_final.json`` is obeyed, else ``splits.json`` is read or made.
 
     Scans of one patient stay together where the raw folder has a ``cases.csv`` that names patients.
 
     ``splits_final.json`` (nnU-Net's format, in the preprocessed or the raw dataset folder) is never changed. When
-    cases came or went since ``splits.json`` was made, the others stay in their folds and each new one joins the
-    smallest, so that models which are already trained keep their held-out cases.
+    cases came since ``splits.json`` was made, each joins the smallest fold and the others stay where they are; those
+    that went keep their place in the file, for when they come back. So models which are already trained keep their
+    held-out cases. Only preprocessing calls this; whoever uses the folds calls :func:`read_splits`.
+
+    Parameters
+    ----------
+    cases : iterable of str
+        Those that can be used; the folds are cut to them.
+    known : iterable of str, optional
+        Every case that a ``splits_final.json`` may name; None: `cases`.
 
     Raises
     ------
@@ -92,26 +102,75 @@ def load_or_make_splits(
         When a splits file is malformed or names a case that does not exist.
     """
     cases = sorted(cases)
-    for folder in (preprocessed_folder, raw_folder):
-        if (folder / GIVEN).is_file():
-            splits = _read(folder / GIVEN, cases)
-            observer.note(f"{len(splits)} folds from {folder / GIVEN}")
-            return splits
+    splits = read_splits(raw_folder, preprocessed_folder, cases if known is None else known, observer)
+    if _given(raw_folder, preprocessed_folder) is not None:
+        return present(splits or [], cases)
     path = preprocessed_folder / MADE
-    if path.is_file():
-        splits = _read(path)
-        known = {case for split in splits for case in (*split.train, *split.validation)}
-        if known == set(cases):
+    if splits is not None:
+        placed = {case for split in splits for case in (*split.train, *split.validation)}
+        came, gone = len(set(cases) - placed), len(placed - set(cases))
+        if not came and not gone:
             return splits
-        splits = _follow(splits, cases, patients(raw_folder))
-        came, went = len(set(cases) - known), len(known - set(cases))
-        observer.note(f"{path}: {came} cases new, {went} gone, the others keep their folds (delete it to draw anew)")
-    else:
-        splits = make_splits(cases, of_patient=patients(raw_folder))
-        if len(splits) < FOLDS:
-            observer.note(_few(len(cases), len(splits)))
-    write_json(path, [{"train": list(split.train), "val": list(split.validation)} for split in splits])
+        followed = _follow(splits, cases, patients(raw_folder)) if came else splits
+        kept = present(followed, cases)
+        if sum(bool(split.validation) for split in kept) > 1:
+            observer.note(
+                f"{path}: {came} cases new, {gone} gone, the others keep their folds (delete it for new ones)"
+            )
+            if came:
+                _write(path, followed)
+            return kept
+    splits = make_splits(cases, of_patient=patients(raw_folder))
+    if len(splits) < FOLDS:
+        observer.note(_few(len(cases), len(splits)))
+    _write(path, splits)
     return splits
+
+
+def read_splits(
+    raw_folder: Path,
+    preprocessed_folder: Path,
+    known: Iterable[str] | None = None,
+    observer: Observer = SILENT,
+) -> list[Split] | None:
+    """The folds that are on disk, as they stand there; None where there are none yet. Nothing is written.
+
+    They may name cases that could not be preprocessed or are gone; :func:`present` leaves those out.
+
+    Parameters
+    ----------
+    known : iterable of str, optional
+        Every case that a ``splits_final.json`` may name; None: any.
+
+    Raises
+    ------
+    DataError
+        When a splits file is malformed or names a case that is not known.
+    """
+    given = _given(raw_folder, preprocessed_folder)
+    if given is not None:
+        splits = _read(given, known)
+        observer.note(f"{len(splits)} folds from {given}")
+        return splits
+    path = preprocessed_folder / MADE
+    return _read(path) if path.is_file() else None
+
+
+def present(splits: Iterable[Split], cases: Iterable[str]) -> list[Split]:
+    """The same folds with only some of their cases; a fold that loses all keeps its number and validates on nothing."""
+    there = set(cases)
+    return [
+        Split(tuple(c for c in split.train if c in there), tuple(c for c in split.validation if c in there))
+        for split in splits
+    ]
+
+
+def _given(raw_folder: Path, preprocessed_folder: Path) -> Path | None:
+    return next((f / GIVEN for f in (preprocessed_folder, raw_folder) if (f / GIVEN).is_file()), None)
+
+
+def _write(path: Path, splits: Iterable[Split]) -> None:
+    write_json(path, [{"train": list(split.train), "val": list(split.validation)} for split in splits])
 
 
 def _few(n_cases: int, n_folds: int) -> str:
@@ -120,8 +179,9 @@ def _few(n_cases: int, n_folds: int) -> str:
     return f"{n_cases} cases, {n_folds} folds instead of {FOLDS} (a fold needs a patient to hold out)"
 
 
-def _read(path: Path, cases: Sequence[str] | None = None) -> list[Split]:
-    """Read folds in nnU-Net's format; with `cases`, each name must be one of them."""
+def _read(path: Path, known: Iterable[str] | None = None) -> list[Split]:
+    """Read folds in nnU-Net's format; with `known`, each name must be one of them."""
+    there = None if known is None else set(known)
     content: Any = read_json(path)
     try:
         splits = [Split(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in content]
@@ -133,23 +193,25 @@ def _read(path: Path, cases: Sequence[str] | None = None) -> list[Split]:
         both = sorted({*split.train} & {*split.validation})
         if both:
             raise DataError(f"fold {number} trains and validates on {', '.join(both[:5])}", where=path)
-        unknown = sorted({*split.train, *split.validation} - set(cases)) if cases is not None else []
+        unknown = sorted({*split.train, *split.validation} - there) if there is not None else []
         if unknown:
             raise DataError(f"fold {number} names unknown cases: {', '.join(unknown[:5])}", where=path)
     return splits
 
 
 def _follow(splits: Sequence[Split], cases: Sequence[str], of_patient: Mapping[str, str]) -> list[Split]:
-    """The same folds for other cases: the known ones stay, each new one joins its patient's or the smallest fold."""
-    held = [[case for case in split.validation if case in cases] for split in splits]
+    """The same folds with new cases: each joins its patient's fold or the one that holds out the fewest present cases.
+
+    Cases that are gone stay where they were.
+    """
+    held = [list(split.validation) for split in splits]
+    there = set(cases)
     placed = {case for fold in held for case in fold}
     for case in cases:
         if case in placed:
             continue
         patient = of_patient.get(case, case)
         at = next((i for i, fold in enumerate(held) if any(of_patient.get(c, c) == patient for c in fold)), None)
-        held[min(range(len(held)), key=lambda i: len(held[i])) if at is None else at].append(case)
-    folds = [fold for fold in held if fold]
-    if len(folds) < 2:
-        return make_splits(cases, of_patient=of_patient)
-    return [Split(tuple(sorted(set(cases) - set(fold))), tuple(sorted(fold))) for fold in folds]
+        held[min(range(len(held)), key=lambda i: len(there & set(held[i]))) if at is None else at].append(case)
+    everyone = {case for fold in held for case in fold}
+    return [Split(tuple(sorted(everyone - set(fold))), tuple(sorted(fold))) for fold in held]

@@ -165,9 +165,10 @@ def _preprocess(
                 workers=workers, nan_to_zero=nan_to_zero, unlabelled=True, observer=observer,
             ),
         )  # fmt: skip
-    good = sorted(set(raw.training_cases()) - {failure.case for failure in bad})
+    known = raw.training_cases()
+    good = sorted(set(known) - {failure.case for failure in bad})
     if good:
-        load_or_make_splits(place.raw, place.preprocessed, good, observer)
+        load_or_make_splits(place.raw, place.preprocessed, good, observer, known=known)
     data = {"dataset": place.name, "preprocessed": str(place.preprocessed), "configurations": chosen, "cases": good}
     lines = (f"{len(good)} cases ready for {', '.join(chosen)}: {place.preprocessed}",)
     return Outcome(len(good), bad, data, lines)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from bts_auto.data.splits import load_or_make_splits, make_splits
+from bts_auto.data.splits import load_or_make_splits, make_splits, present, read_splits
 from bts_auto.errors import DataError
 from bts_auto.events import Observer
 
@@ -127,3 +127,46 @@ def test_patients_come_from_the_case_table(tmp_path: Path) -> None:
     splits = load_or_make_splits(raw, preprocessed, cases)
     assert len(splits) == 4
     assert {split.validation for split in splits} == {("c0", "c1"), ("c2", "c3"), ("c4", "c5"), ("c6", "c7")}
+
+
+def test_a_case_that_comes_back_finds_its_fold_again(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    cases = [f"c{i}" for i in range(6)]
+    before = load_or_make_splits(raw, preprocessed, cases)
+    number, gone = next((i, split.validation[0]) for i, split in enumerate(before) if len(split.validation) == 1)
+    fewer = load_or_make_splits(raw, preprocessed, [case for case in cases if case != gone])
+    assert fewer[number].validation == ()
+    assert [split.validation for i, split in enumerate(fewer) if i != number] == [
+        split.validation for i, split in enumerate(before) if i != number
+    ]
+    load_or_make_splits(raw, preprocessed, [*(case for case in cases if case != gone), "c9"])
+    after = load_or_make_splits(raw, preprocessed, cases)
+    assert after == before
+
+
+def test_too_few_to_hold_out_draws_anew(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    before = load_or_make_splits(raw, preprocessed, ["a", "b"])
+    (alone,) = load_or_make_splits(raw, preprocessed, ["a"])
+    assert (alone.train, alone.validation) == (("a",), ())
+    assert load_or_make_splits(raw, preprocessed, ["a"]) == [alone]
+    assert load_or_make_splits(raw, preprocessed, ["a", "b"]) == before
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    assert read_splits(raw, preprocessed) is None
+    assert list(preprocessed.iterdir()) == []
+    made = load_or_make_splits(raw, preprocessed, [f"c{i}" for i in range(10)])
+    content = (preprocessed / "splits.json").read_bytes()
+    found = read_splits(raw, preprocessed)
+    assert found == made
+    assert all("c3" not in (*split.train, *split.validation) for split in present(found, {"c1", "c2", "c4"}))
+    assert (preprocessed / "splits.json").read_bytes() == content
+
+
+def test_given_splits_may_name_cases_that_cannot_be_used(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    (raw / "splits_final.json").write_text(json.dumps([{"train": ["a", "b"], "val": ["c", "d"]}]))
+    (split,) = load_or_make_splits(raw, preprocessed, ["a", "c"], known=["a", "b", "c", "d"])
+    assert (split.train, split.validation) == (("a",), ("c",))
