@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bts_auto.data.raw import RawDataset
-from bts_auto.data.splits import GIVEN, MADE, Split, load_or_make_splits
+from bts_auto.data.splits import Split, read_splits
 from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
 from bts_auto.ensemble.discover import Trained, discover
 from bts_auto.ensemble.published import ensemble_candidates, find_ensembles
@@ -104,10 +104,8 @@ def choose(
 
 def _splits(raw: RawDataset, preprocessed: Path | str | None) -> list[Split] | None:
     """The dataset's folds where they are on disk."""
-    folders = [raw.folder] if preprocessed is None else [Path(preprocessed), raw.folder]
-    if not any((folder / name).is_file() for folder in folders for name in (GIVEN, MADE)):
-        return None
-    return load_or_make_splits(raw.folder, folders[0], raw.training_cases())
+    folder = raw.folder if preprocessed is None else Path(preprocessed)
+    return read_splits(raw.folder, folder, raw.training_cases())
 
 
 def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[list[Trained], dict[str, Path]]:

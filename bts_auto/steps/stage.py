@@ -94,9 +94,14 @@ class Stage:
 
     @cached_property
     def _splits(self) -> list[Split]:
-        from bts_auto.data.splits import load_or_make_splits
+        from bts_auto.data.splits import load_or_make_splits, present, read_splits
 
-        return load_or_make_splits(self.place.raw, self.place.preprocessed, sorted(self.store.cases()), self.observer)
+        place, cases = self.place, self.store.cases()
+        known = {*place.dataset().training_cases(), *cases}
+        found = read_splits(place.raw, place.preprocessed, known, self.observer)
+        if found is None:  # somebody has deleted them
+            return load_or_make_splits(place.raw, place.preprocessed, cases, self.observer)
+        return present(found, cases)
 
     def named(self, fold: str) -> list[tuple[FoldName, Split]]:
         """Which folds are meant by a number, ``"all"`` or ``"cv"``, with their cases.
