@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bts_auto.data.cases import read_case
+from bts_auto.data.cases import check_files, read_case
 from bts_auto.data.crop import bounding_box
 from bts_auto.data.each_case import each_case
 from bts_auto.data.labels import Labels
@@ -117,6 +117,7 @@ def _measure_and_keep(
     channels: tuple[str, ...], labels: Labels, nan_to_zero: bool, folder: Path | None, settings: str, files: CaseFiles
 ) -> CaseTally | CaseFailure:
     try:
+        check_files(files)
         stamps = None if folder is None else files.stamps()
         tally = measure_case(files, channels, labels, nan_to_zero)
         if folder is not None:

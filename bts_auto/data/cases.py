@@ -35,6 +35,21 @@ class Case:
     label_voxels: dict[int, int]
 
 
+def check_files(files: CaseFiles) -> None:
+    """Check that every file of a case is there.
+
+    Raises
+    ------
+    DataError
+        Naming those that are missing.
+    """
+    missing = [path.name for path in files.images if not path.is_file()]
+    if missing:
+        raise DataError(f"missing channel file {', '.join(missing)}", where=files.images[0].parent)
+    if files.mask is not None and not files.mask.is_file():
+        raise DataError(f"missing label file {files.mask.name}", where=files.mask.parent)
+
+
 def read_case(
     files: CaseFiles, channels: tuple[str, ...], labels: Labels | None = None, *, nan_to_zero: bool = False
 ) -> Case:
@@ -46,11 +61,7 @@ def read_case(
         For the first thing that makes the case unfit: a missing or damaged file, NaN, an image that is all zero, files
         on different grids, a label value that `labels` does not know.
     """
-    missing = [path.name for path in files.images if not path.is_file()]
-    if missing:
-        raise DataError(f"missing channel file {', '.join(missing)}", where=files.images[0].parent)
-    if files.mask is not None and not files.mask.is_file():
-        raise DataError(f"missing label file {files.mask.name}", where=files.mask.parent)
+    check_files(files)
     images, geometry = read_channels(files.images, channels, nan_to_zero=nan_to_zero)
     if files.mask is None:
         return Case(images, geometry, None, {})

@@ -332,3 +332,12 @@ def test_real_glioma_patients_as_nnunet_measures_them(real_data: Path) -> None:
         # nnU-Net draws as many voxels from a small lesion as from a large one; ours weigh every voxel the same.
         assert mine["mean"] == pytest.approx(expected["mean"], rel=0.1)
         assert mine["percentile_99_5"] == pytest.approx(expected["percentile_99_5"], rel=0.1)
+
+
+@pytest.mark.parametrize(("gone", "line"), [("imagesTr/case_001_0001", "channel"), ("labelsTr/case_001", "label")])
+def test_a_missing_file_is_named_where_measurements_are_kept(tmp_path: Path, gone: str, line: str) -> None:
+    raw = make_raw_dataset(tmp_path, n_cases=2)
+    path = raw / f"{gone}.nii.gz"
+    path.unlink()
+    _, (failure,) = compute_fingerprint(RawDataset.open(raw), workers=1, cache=tmp_path / "fingerprint.json")
+    assert f"missing {line} file {path.name}" in failure.reason
