@@ -49,7 +49,7 @@ class CaseRecord(Document):
 
 
 class Fingerprint(Document):
-    """Field names are nnU-Net v2's; `cases` is ours, so that nnU-Net's own files load too.
+    """Field names are nnU-Net v2's; `cases` is ours and optional, so that nnU-Net's own files load too.
 
     Attributes
     ----------
@@ -61,6 +61,8 @@ class Fingerprint(Document):
         For each channel number: mean, median, std, min, max, percentile_00_5 and percentile_99_5 of all voxels with a
         label above 0.
     cases : dict of str to CaseRecord
+    nan_to_zero : bool
+        Whether NaN and infinite voxels were counted as 0; ours too.
     """
 
     spacings: tuple[tuple[float, ...], ...]
@@ -68,6 +70,7 @@ class Fingerprint(Document):
     median_relative_size_after_cropping: float
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]]
     cases: dict[str, CaseRecord] = Field(default_factory=dict)
+    nan_to_zero: bool = False
 
     @classmethod
     def load(cls, path: Path | str) -> Fingerprint:
@@ -139,10 +142,10 @@ def compute_fingerprint(
     failures += [CaseFailure(case, reason) for case, reason in flat.items()]
     tallies = [tally for tally in tallies if tally.case not in flat]
     _remark(tallies, observer)
-    return _joined(tallies, len(raw.channels)), sorted(failures, key=lambda failure: failure.case)
+    return _joined(tallies, len(raw.channels), nan_to_zero), sorted(failures, key=lambda failure: failure.case)
 
 
-def _joined(tallies: Sequence[CaseTally], n_channels: int) -> Fingerprint:
+def _joined(tallies: Sequence[CaseTally], n_channels: int, nan_to_zero: bool) -> Fingerprint:
     sizes = [float(np.prod(tally.cropped_shape) / np.prod(tally.shape)) for tally in tallies]
     statistics = {str(i): summarise([tally.channels[i] for tally in tallies]) for i in range(n_channels)}
     return Fingerprint(
@@ -151,6 +154,7 @@ def _joined(tallies: Sequence[CaseTally], n_channels: int) -> Fingerprint:
         median_relative_size_after_cropping=float(np.median(sizes)) if sizes else 1.0,
         foreground_intensity_properties_per_channel=statistics,
         cases={tally.case: _record(tally) for tally in tallies},
+        nan_to_zero=nan_to_zero,
     )
 
 

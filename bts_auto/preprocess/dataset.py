@@ -7,7 +7,7 @@ compares keys and makes what is missing, so that it may be killed at any moment 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def preprocess_dataset(
     dtype: str = "float16",
     executor: Executor | None = None,
     unlabelled: bool = False,
+    leave_out: Collection[str] = (),
     observer: Observer = SILENT,
 ) -> list[CaseFailure]:
     """Bring the stores of some configurations up to date with a raw dataset.
@@ -94,6 +95,8 @@ def preprocess_dataset(
         A pool (such as Dask's ``Client.get_executor()``) that does the work instead of an own one.
     unlabelled : bool
         Prepare the cases of ``imagesUn``, in stores of their own, and not those that train.
+    leave_out : collection of str
+        Cases that are known to be unfit: not prepared, and removed where they are stored.
 
     Returns
     -------
@@ -101,7 +104,8 @@ def preprocess_dataset(
         Sorted by case; empty when all is well.
     """
     folder = Path(folder)
-    cases = raw.unlabelled_cases() if unlabelled else raw.training_cases()
+    found = raw.unlabelled_cases() if unlabelled else raw.training_cases()
+    cases = {case: files for case, files in found.items() if case not in leave_out}
     targets = _targets(raw, plan, configurations, folder, dtype, unlabelled)
     for target in targets:
         target.store.remove_leftovers()

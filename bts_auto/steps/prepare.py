@@ -36,6 +36,14 @@ def _fingerprint(
     return found, failures
 
 
+def _zeroed_before(place: Place) -> bool:
+    """Whether the dataset was last measured with NaN counted as 0."""
+    from bts_auto.data.fingerprint import Fingerprint
+
+    path = place.preprocessed / FINGERPRINT_FILE
+    return path.exists() and Fingerprint.load(path).nan_to_zero
+
+
 def fingerprint(
     *,
     dataset: str | int | None = None,
@@ -87,19 +95,12 @@ def plan(
     recipe: str | Path | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
-    """Plan for a dataset that is measured already (it is measured first where it is not).
+    """Plan for a dataset; cases that were not measured yet, or have changed since, are measured first.
 
     `gpu_memory`, `preset`, `planner`, `budget` and `device` are those of :class:`bts_auto.steps.planning.Request`.
     """
-    from bts_auto.data.fingerprint import Fingerprint
-
     place = locate(dataset, workspace, observer)
-    path = place.preprocessed / FINGERPRINT_FILE
-    failures: list[CaseFailure] = []
-    if path.exists():
-        found = Fingerprint.load(path)
-    else:
-        found, failures = _fingerprint(place, None, False, observer)
+    found, failures = _fingerprint(place, None, _zeroed_before(place), observer)
     made = _plan(place, found, Request(gpu_memory, preset, planner, budget, device), recipe, observer)
     path = place.plan_path(made.recipe)
     data = {"dataset": place.name, "plan": str(path)}
@@ -133,7 +134,11 @@ def preprocess(
 ) -> Outcome:
     """Crop, normalise, resample and store the cases of a planned dataset."""
     place = locate(dataset, workspace, observer)
-    return _preprocess(place, place.plan(recipe), configurations, workers, nan_to_zero, [], observer)
+    made = place.plan(recipe)
+    for name in configurations or ():
+        made.configuration(name)
+    _, unfit = _fingerprint(place, workers, nan_to_zero, observer)
+    return _preprocess(place, made, configurations, workers, nan_to_zero, unfit, observer)
 
 
 def _preprocess(
@@ -142,9 +147,10 @@ def _preprocess(
     configurations: Sequence[str] | None,
     workers: int | None,
     nan_to_zero: bool,
-    earlier: list[CaseFailure],
+    unfit: list[CaseFailure],
     observer: Observer,
 ) -> Outcome:
+    """Preprocess all cases but the unfit ones, which are removed where they are stored, and keep the folds in step."""
     from bts_auto.data.splits import load_or_make_splits
     from bts_auto.preprocess.dataset import preprocess_dataset
 
@@ -153,9 +159,10 @@ def _preprocess(
         made.configuration(name)
     raw = place.dataset()
     failures = preprocess_dataset(
-        raw, made, chosen, place.preprocessed, workers=workers, nan_to_zero=nan_to_zero, observer=observer
-    )
-    bad = merged(earlier, failures)
+        raw, made, chosen, place.preprocessed,
+        workers=workers, nan_to_zero=nan_to_zero, leave_out={failure.case for failure in unfit}, observer=observer,
+    )  # fmt: skip
+    bad = merged(unfit, failures)
     wanting = [name for name in chosen if _takes_unlabelled(made, name)]
     if wanting and raw.unlabelled_cases():
         bad = merged(
