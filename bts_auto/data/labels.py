@@ -93,6 +93,10 @@ class Labels:
         strange = [own for own in self.submission if own not in self.known_values]
         if strange:
             raise DataError(f"'submission_labels' names {strange[0]}, which is no label", where=_WHERE)
+        # Two labels written with one integer could not be told apart again.
+        written = [self.submission.get(value, value) for value in self.known_values]
+        if len(set(written)) < len(written):
+            raise DataError("'submission_labels' writes two labels with the same integer", where=_WHERE)
         if self.has_regions:
             self._check_regions()
             return

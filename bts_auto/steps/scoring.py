@@ -86,8 +86,9 @@ def combine(
 
     if len(inputs) < 2:
         raise DataError("one folder is no ensemble", where=inputs[0], mend="give two or more after -i")
-    known = locate(dataset, workspace, observer).dataset().labels
-    result = combine_folders(inputs, output, known, observer=observer)
+    place = locate(dataset, workspace, observer)
+    result = combine_folders(inputs, output, place.dataset().labels, observer=observer)
+    place.remember_predictions(output)
     line = f"{len(result.cases)} cases combined by {result.combiner} ({result.reason}): {output}"
     data = {"combiner": result.combiner, "reason": result.reason, "output": str(output), "cases": result.cases}
     return Outcome(len(result.cases), merged(result.failures), data, (line,))

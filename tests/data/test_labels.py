@@ -120,3 +120,9 @@ def test_tissues_become_the_regions_that_are_scored() -> None:
 def test_labels_that_are_no_tumours_tissues_stay(declared: dict) -> None:
     found = Labels.from_dataset({"labels": {"background": 0, **declared}, "regions_class_order": [1, 2]})
     assert found.as_regions() is found
+
+
+def test_submission_integers_that_merge_two_labels_are_refused():
+    document = {"labels": {"background": 0, "necrosis": 1, "edema": 2, "enhancing": 3}, "submission_labels": {"3": 2}}
+    with pytest.raises(DataError, match="same integer"):
+        Labels.from_dataset(document)
