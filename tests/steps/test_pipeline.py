@@ -194,4 +194,4 @@ def test_an_nnunet_model_becomes_a_package(real_data, tmp_path):
     model = real_data / "nnunet_model" / "nnUNetTrainer__nnUNetPlans_1__3d_fullres"
     answer = json.loads(run(tmp_path, "import_nnunet", model, "-o", "model.zip", "--json").stdout)
     assert answer["status"] == "done"
-    assert Path(answer["model"]).stat().st_size > 1e6
+    assert (tmp_path / answer["model"]).stat().st_size > 1e6
