@@ -14,13 +14,13 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides the plan."""
     group = parser.add_argument_group("planning")
     group.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there)"
+        "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there, else 8)"
     )
     group.add_argument("--preset", choices=PRESETS, help="what is sized (default: the recipe's, else plain)")
     group.add_argument(
         "--planner", choices=("nnunet", "measured"),
         help="nnU-Net's rules, or sizes by the bytes and the speed of this machine, checked by real steps "
-        "(default: nnunet for a GPU or with --gpu-memory, else measured)",
+        "(default: nnunet)",
     )  # fmt: skip
     group.add_argument(
         "--budget", metavar="TIME", help="plan one configuration that trains and validates in this time: 30m, 2h"

@@ -17,9 +17,9 @@ DATASET = "Dataset001_Phantom"
 TRAINING_CASES, UNSEEN_CASES = 10, 4
 # The phantom is small: a patch that a quarter of a GB holds covers most of it, and a few hundred steps suffice.
 GPU_MEMORY_GB = 0.25
-EPOCHS, ITERATIONS = 6, 25
+EPOCHS, ITERATIONS = 10, 25
 # Seconds that each training may take at most: on a slow machine it is shorter, its learning rate annealed all the same.
-BUDGET_S = {"3d_fullres": 130.0, "2d": 60.0}
+BUDGET_S = {"3d_fullres": 150.0, "2d": 30.0}
 REGIONS = ("WT", "TC", "ET")
 
 
@@ -65,7 +65,7 @@ def demo(folder: Path, *, device: str = "auto", observer: Observer = SILENT) -> 
         steps.train(configuration, "0", **length, budget=budget, device=device, **here)
     steps.choose(**here)
     predictions = folder / "predictions"
-    predicted = steps.predict(raw / "imagesTs", predictions, device=device, tta=False, preview=True, **here)
+    predicted = steps.predict(raw / "imagesTs", predictions, device=device, preview=True, **here)
     scored = steps.evaluate(predictions, raw / "labelsTs", output=folder / "scores", **here)
 
     dice = {region: scored.data["mean"][region]["dice"] for region in REGIONS}

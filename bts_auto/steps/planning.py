@@ -83,11 +83,8 @@ class Planning:
 
     @property
     def measures(self) -> bool:
-        """Whether sizes are measured: when asked for, for a budget, and without a GPU or a named memory."""
-        request = self.request
-        if request.budget is not None or request.planner is not None:
-            return request.budget is not None or request.planner == "measured"
-        return request.gpu_memory is None and self.gpu_gb is None
+        """Whether sizes are measured: when asked for, and for a budget. It takes minutes, so it is never a surprise."""
+        return self.request.budget is not None or self.request.planner == "measured"
 
     def made_before(self, path: Path, preset: str) -> Plan | None:
         """The plan at `path` if the same was asked when it was measured: choices that were measured stay."""

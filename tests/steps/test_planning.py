@@ -77,8 +77,13 @@ def test_a_gpu_is_planned_for_by_rules(here: Machine, tmp_path: Path, monkeypatc
     assert (made.planner, made.gpu_memory_gb) == ("nnunet", 4)
 
 
-def test_without_a_gpu_sizes_are_measured(here: Machine, tmp_path: Path):
+def test_without_a_gpu_the_usual_memory_is_planned_for(here: Machine, tmp_path: Path):
     made = planning(tmp_path).make("plain")
+    assert (made.planner, made.gpu_memory_gb) == ("nnunet", 8)
+
+
+def test_measured_sizes_fit_this_machine(here: Machine, tmp_path: Path):
+    made = planning(tmp_path, planner="measured").make("plain")
     assert made.planner == "measured"
     assert all(expected.memory_gb <= made.gpu_memory_gb for expected in made.expected.values())
     assert all(expected.step_seconds <= 10.01 for expected in made.expected.values())
