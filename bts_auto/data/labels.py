@@ -80,6 +80,20 @@ class Labels:
         labels._check()
         return labels
 
+    @classmethod
+    def from_regions(cls, regions: Mapping[str, tuple[int, ...]]) -> Labels:
+        """Labels that are only to be scored: names and the integers that belong to each, without an output order.
+
+        Raises
+        ------
+        DataError
+            When a region is without integers, or one of them is not above 0.
+        """
+        wrong = [name for name, members in regions.items() if not members or min(members) < 1]
+        if wrong or not regions:
+            raise DataError(f"region '{wrong[0] if wrong else ''}' needs integers above 0", mend="write WT=1,2,3")
+        return cls({BACKGROUND: (0,)} | {name: tuple(members) for name, members in regions.items()})
+
     def _check(self) -> None:
         if self.values.get(BACKGROUND) != (0,):
             raise DataError("label 'background' must be 0", where=_WHERE)
@@ -176,6 +190,19 @@ class Labels:
         out = mask.copy()
         for own, wanted in self.submission.items():
             out[mask == own] = wanted
+        return out
+
+    def from_submission(self, mask: np.ndarray) -> np.ndarray:
+        """Undo :meth:`for_submission` for the integers that the dataset itself does not know.
+
+        A mask without such integers is returned as it is, not copied.
+        """
+        back = {wanted: own for own, wanted in self.submission.items() if wanted not in self.known_values}
+        if not any(value in back for value in self.unknown(mask)):
+            return mask
+        out = mask.copy()
+        for wanted, own in back.items():
+            out[mask == wanted] = own
         return out
 
     def scoring(self) -> dict[str, tuple[int, ...]]:

@@ -144,14 +144,22 @@ def read_mask(path: Path | str) -> tuple[np.ndarray, Geometry]:
     array, geometry = read_image(path)
     if len(array) > 1:
         if any(not np.array_equal(array[0], other) for other in array[1:3]):
-            raise DataError(f"a label map with {len(array)} channels", where=path, mend="save it as greyscale")
+            raise DataError(
+                f"a label map with {len(array)} channels",
+                where=path,
+                mend="save a colour image as greyscale; probabilities are no label map",
+            )
         array = array[:1]
     mask = array[0]
     if mask.dtype.kind == "f":
         whole = np.rint(checks.finite(mask, path))
         if not np.array_equal(whole, mask):
             example = float(mask[whole != mask][0])
-            raise DataError(f"label values are not integers ({example:g} is one)", where=path)
+            raise DataError(
+                f"label values are not integers ({example:g} is one)",
+                where=path,
+                mend="probabilities are no label map; give masks",
+            )
         mask = whole.astype(np.int32)
     return mask, geometry
 

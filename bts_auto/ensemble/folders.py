@@ -16,7 +16,7 @@ from bts_auto.data.readers import read_mask, write_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.join import combine_sources, uses_probabilities
 from bts_auto.errors import BtsError, CaseFailure, DataError
-from bts_auto.evaluate.folder import find_masks, from_submission
+from bts_auto.evaluate.folder import find_masks
 from bts_auto.events import SILENT, Observer
 
 
@@ -126,13 +126,13 @@ def _combine_case(
     labels: Labels,
 ) -> tuple[np.ndarray, Geometry]:
     first, geometry = read_mask(paths[0])
-    masks = [from_submission(first, labels)]
+    masks = [labels.from_submission(first)]
     for path in paths[1:]:
         mask, other = read_mask(path)
         differences = geometry.differences(other)
         if differences:
             raise DataError(f"{paths[0]} and {path} lie on different grids: {'; '.join(differences)}")
-        masks.append(from_submission(mask, labels))
+        masks.append(labels.from_submission(mask))
     if not uses_probabilities(chosen):
         return combine(chosen, masks, labels, options), geometry
     sources = []

@@ -18,7 +18,14 @@ _PERCENT = 95.0
 
 @metric(unit="mm", better="lower")
 def hd(pair: Pair, empty: EmptyRule) -> float:
-    """Hausdorff distance: the largest distance from a border voxel of one mask to the other's border, both ways."""
+    """Hausdorff distance: the largest distance from a border voxel of one mask to the other's border, both ways.
+
+    An empty prediction, an empty reference or both: the rule's value.
+
+    References
+    ----------
+    Huttenlocher, Klanderman and Rucklidge, Comparing images using the Hausdorff distance, IEEE TPAMI 15 (1993) 850-863.
+    """
     if pair.any_empty:
         return empty.distance(both=pair.both_empty)
     return float(max(one.max() for one in pair.border_distances))
@@ -29,6 +36,13 @@ def hd95(pair: Pair, empty: EmptyRule) -> float:
     """HD95 as surface-distance and BraTS define it: area-weighted 95th percentile each way, the larger of the two.
 
     The distance at which 95 % of a surface's area is reached, over surface elements.
+
+    An empty prediction, an empty reference or both: the rule's value.
+
+    References
+    ----------
+    DeepMind, surface-distance (Python package): ``compute_robust_hausdorff``; Nikolov et al., Clinically applicable
+    segmentation of head and neck anatomy, J Med Internet Res 23 (2021) e26151, for the surface elements.
     """
     if pair.any_empty:
         return empty.distance(both=pair.both_empty)
@@ -42,7 +56,14 @@ def _weighted_percentile(found: np.ndarray, areas: np.ndarray) -> float:
 
 @metric(unit="mm", better="lower")
 def hd95_directed(pair: Pair, empty: EmptyRule) -> float:
-    """HD95 as MONAI defines it: 95th percentile over border voxels each way, the larger of the two."""
+    """HD95 as MONAI defines it: 95th percentile over border voxels each way, the larger of the two.
+
+    An empty prediction, an empty reference or both: the rule's value.
+
+    References
+    ----------
+    MONAI, ``monai.metrics.compute_hausdorff_distance`` with ``percentile=95``.
+    """
     if pair.any_empty:
         return empty.distance(both=pair.both_empty)
     return float(max(np.percentile(one, _PERCENT) for one in pair.border_distances))
@@ -50,7 +71,14 @@ def hd95_directed(pair: Pair, empty: EmptyRule) -> float:
 
 @metric(unit="mm", better="lower")
 def hd95_pooled(pair: Pair, empty: EmptyRule) -> float:
-    """HD95 as medpy defines it: 95th percentile of the distances of both ways thrown together, over border voxels."""
+    """HD95 as medpy defines it: 95th percentile of the distances of both ways thrown together, over border voxels.
+
+    An empty prediction, an empty reference or both: the rule's value.
+
+    References
+    ----------
+    medpy, ``medpy.metric.binary.hd95``.
+    """
     if pair.any_empty:
         return empty.distance(both=pair.both_empty)
     return float(np.percentile(np.concatenate(pair.border_distances), _PERCENT))
@@ -60,9 +88,12 @@ def hd95_pooled(pair: Pair, empty: EmptyRule) -> float:
 def assd(pair: Pair, empty: EmptyRule) -> float:
     """Average symmetric surface distance: mean of the distances of both ways thrown together, over border voxels.
 
+    An empty prediction, an empty reference or both: the rule's value.
+
     References
     ----------
-    Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, IEEE TMI 28 (2009).
+    Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, IEEE TMI 28 (2009)
+    1251-1265.
     """
     if pair.any_empty:
         return empty.distance(both=pair.both_empty)
@@ -77,7 +108,8 @@ def nsd(pair: Pair, empty: EmptyRule, tolerance_mm: float) -> float:
 
     References
     ----------
-    Nikolov et al., Clinically applicable segmentation of head and neck anatomy, J Med Internet Res 23 (2021).
+    Nikolov et al., Clinically applicable segmentation of head and neck anatomy, J Med Internet Res 23 (2021)
+    e26151.
     """
     if pair.both_empty:
         return empty.overlap(both=True)

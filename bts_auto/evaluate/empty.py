@@ -58,6 +58,8 @@ EMPTY_RULES: dict[str, EmptyRule] = {
 def empty_rule(choice: str | Mapping[str, Any] | EmptyRule) -> EmptyRule:
     """A rule from its name (``"nan"``, ``"brats"``, ``"brats2023"``) or its fields.
 
+    Fields may also be written as one text, ``"both=perfect,one=worst,distance_mm=50"``.
+
     Raises
     ------
     PlanError
@@ -65,6 +67,8 @@ def empty_rule(choice: str | Mapping[str, Any] | EmptyRule) -> EmptyRule:
     """
     if isinstance(choice, EmptyRule):
         return choice
+    if isinstance(choice, str) and "=" in choice:
+        return empty_rule(dict(part.strip().partition("=")[::2] for part in choice.split(",")))
     if isinstance(choice, str):
         if choice not in EMPTY_RULES:
             raise PlanError(f"no empty-case rule is called '{choice}'", mend=f"known are {', '.join(EMPTY_RULES)}")

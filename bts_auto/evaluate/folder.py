@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import numpy as np
-
+from bts_auto import machine
 from bts_auto.data.labels import Labels
-from bts_auto.data.readers import read_mask
+from bts_auto.data.readers import SUFFIXES, read_mask
 from bts_auto.errors import BtsError, CaseFailure, DataError
 from bts_auto.evaluate.case import CaseScores, score_case
 from bts_auto.evaluate.empty import EmptyRule, empty_rule
 from bts_auto.evaluate.metric import resolve
 from bts_auto.evaluate.scores import Scores
 from bts_auto.events import SILENT, Observer
-
-MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".png", ".tif", ".tiff", ".bmp")
 
 
 def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, Path]:
@@ -33,7 +29,7 @@ def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, 
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError("no such folder", where=folder)
-    endings = MASK_ENDINGS if file_ending is None else (file_ending,)
+    endings = SUFFIXES if file_ending is None else (file_ending,)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         ending = next((e for e in endings if path.name.lower().endswith(e.lower())), None)
@@ -56,7 +52,7 @@ def evaluate_folder(
     *,
     metrics: Sequence[str] | None = None,
     empty: str | Mapping | EmptyRule = "nan",
-    regions: Iterable[str] | None = None,
+    regions: Iterable[str] | Mapping[str, tuple[int, ...]] | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     file_ending: str | None = None,
@@ -72,7 +68,10 @@ def evaluate_folder(
         A folder with masks named alike, each of which should have been predicted; or the mask of each known case, of
         which those that were not predicted do not matter.
     labels : Labels
-        The dataset's labels; every label and region is scored, or only those named in `regions`.
+        The dataset's labels; integers in a mask that are none of them are refused.
+    regions : iterable of str, or mapping of str to tuple of int, optional
+        Labels and regions to be scored, or regions by the integers that belong to them; default: all that the dataset
+        has.
     metrics : sequence of str, optional
         See :func:`bts_auto.evaluate.metric.resolve`.
     empty : str, mapping or EmptyRule
@@ -116,7 +115,6 @@ def evaluate_folder(
         for case, outcome in _outcomes(work, {c: (mine[c], theirs[c]) for c in common}, workers, executor):
             if isinstance(outcome, CaseFailure):
                 failures.append(outcome)
-                observer.warn(f"{case}: {outcome.reason}")
             else:
                 found[case] = outcome
             task.advance(case=case)
@@ -124,10 +122,14 @@ def evaluate_folder(
     return Scores(cases, tuple(names), tuple(scored), rule, sorted(failures, key=lambda failure: failure.case))
 
 
-def _chosen_regions(labels: Labels, regions: Iterable[str] | None) -> dict[str, tuple[int, ...]]:
+def _chosen_regions(
+    labels: Labels, regions: Iterable[str] | Mapping[str, tuple[int, ...]] | None
+) -> dict[str, tuple[int, ...]]:
     known = labels.scoring()
     if regions is None:
         return known
+    if isinstance(regions, Mapping):
+        return dict(regions)
     chosen = list(regions)
     unknown = [name for name in chosen if name not in known]
     if unknown:
@@ -144,7 +146,7 @@ def _outcomes(
     """Yield (case, scores or failure) as they become ready."""
     if executor is None:
         # Threads: reading and the array work release Python's lock, and starting a process would cost more than a case.
-        count = min(len(files), workers or min(os.cpu_count() or 1, 8))
+        count = min(len(files), workers or min(machine.cores(), 8))
         with ThreadPoolExecutor(count) as threads:
             yield from _outcomes(work, files, None, threads)
         return
@@ -181,21 +183,11 @@ def score_files(
     differences = geometry.differences(reference_geometry)
     if differences:
         raise DataError(f"prediction and reference lie on different grids: {'; '.join(differences)}")
-    mine = from_submission(mine, labels)
+    mine, theirs = labels.from_submission(mine), labels.from_submission(theirs)
     for what, mask in (("prediction", mine), ("reference", theirs)):
         unknown = labels.unknown(mask)
         if unknown:
             listed = ", ".join(f"{value} ({count} voxels)" for value, count in unknown.items())
-            raise DataError(f"{what} has labels that the dataset does not know: {listed}")
+            known = ", ".join(map(str, labels.known_values))
+            raise DataError(f"{what} has labels that the dataset does not know: {listed}", mend=f"known are {known}")
     return score_case(mine, theirs, geometry.spacing, regions, metrics, empty=empty, ignore=labels.ignore)
-
-
-def from_submission(mask: np.ndarray, labels: Labels) -> np.ndarray:
-    """Undo :meth:`Labels.for_submission` for the integers that the dataset itself does not know."""
-    back = {wanted: own for own, wanted in labels.submission.items() if wanted not in labels.known_values}
-    if not any(value in back for value in labels.unknown(mask)):
-        return mask
-    out = mask.copy()
-    for wanted, own in back.items():
-        out[mask == wanted] = own
-    return out

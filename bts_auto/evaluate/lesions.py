@@ -11,8 +11,9 @@ BraTS, unless the rule says NaN for two empty masks.
 
 References
 ----------
-Moawad et al., The Brain Tumor Segmentation - Metastases (BraTS-METS) Challenge 2023, arXiv:2306.00838, section on
-evaluation; LaBella et al., arXiv:2305.07642.
+BraTS 2023 organisers, "Performance metrics", synapse.org syn51156910, discussion thread 10357, and their code
+BraTS-2023-Metrics. Moawad et al., The Brain Tumor Segmentation - Metastases (BraTS-METS) Challenge 2023,
+arXiv:2306.00838, section on evaluation; LaBella et al., arXiv:2305.07642.
 """
 
 from __future__ import annotations
@@ -147,32 +148,47 @@ def _kept(pair: Pair, task: str) -> Lesions:
     return pair.once(("lesions", task), lambda: find_lesions(pair, task))
 
 
-@metric(parameter="GLI")
+@metric(parameter="GLI", choices=tuple(LESION_RULES))
 def lesion_dice(pair: Pair, empty: EmptyRule, task: str) -> float:
     """Lesion-wise Dice of BraTS 2023: mean over kept reference lesions and false positives (which count 0).
 
-    Nothing to average: 1, or NaN where the rule says so for two empty masks.
+    Empty prediction or reference: 0, unless every reference lesion is too small to be kept. Both empty, or nothing kept
+    and nothing invented: 1, or NaN where the rule says so for two empty masks.
+
+    References
+    ----------
+    BraTS 2023 organisers, synapse.org syn51156910, discussion thread 10357, and their code BraTS-2023-Metrics.
     """
     lesions = _kept(pair, task)
     return sum(lesions.dice) / lesions.total if lesions.total else _nothing(empty, 1.0)
 
 
-@metric(unit="mm", better="lower", parameter="GLI")
+@metric(unit="mm", better="lower", parameter="GLI", choices=tuple(LESION_RULES))
 def lesion_hd95(pair: Pair, empty: EmptyRule, task: str) -> float:
     """Lesion-wise HD95 of BraTS 2023: mean over kept reference lesions and false positives (which count 374 mm).
 
-    Nothing to average: 0, or NaN where the rule says so for two empty masks.
+    Empty prediction or empty reference: 374, whatever the rule, unless every reference lesion is too small to be kept.
+    Both empty, or nothing kept and nothing invented: 0, or NaN where the rule says so for two empty masks.
+
+    References
+    ----------
+    BraTS 2023 organisers, synapse.org syn51156910, discussion thread 10357, and their code BraTS-2023-Metrics.
     """
     lesions = _kept(pair, task)
     total = sum(lesions.hd95) + lesions.false_positives * BRATS_2023_PENALTY_MM
     return total / lesions.total if lesions.total else _nothing(empty, 0.0)
 
 
-@metric(parameter="GLI")
+@metric(parameter="GLI", choices=tuple(LESION_RULES))
 def lesion_f1(pair: Pair, empty: EmptyRule, task: str) -> float:
     """Lesion-wise F1: 2 TP / (2 TP + FP + FN), TP the kept reference lesions that have a match.
 
-    Nothing to count: 1, or NaN where the rule says so for two empty masks.
+    Empty prediction or reference: 0, unless every reference lesion is too small to be kept. Both empty, or nothing kept
+    and nothing invented: 1, or NaN where the rule says so for two empty masks.
+
+    References
+    ----------
+    The lesions are those of BraTS 2023 (module docstring); F1 is the Dice of counts, after Dice, Ecology 26 (1945).
     """
     lesions = _kept(pair, task)
     if not lesions.total:

@@ -32,12 +32,15 @@ class Metric:
         Which way is good; volumes are neither.
     parameter : float, str or None
         The default of its one parameter; None: it has none.
+    choices : tuple of str
+        What a parameter in words may be.
     """
 
     compute: Callable[..., float]
     unit: str
     better: Better
     parameter: float | str | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
@@ -59,10 +62,14 @@ class NamedMetric:
 
 
 def metric(
-    *, unit: str = "", better: Better = "higher", parameter: float | str | None = None
+    *,
+    unit: str = "",
+    better: Better = "higher",
+    parameter: float | str | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., float]], Metric]:
     """Decorator that makes a :class:`Metric` of a function whose docstring states its definition and empty cases."""
-    return lambda compute: Metric(compute, unit, better, parameter)
+    return lambda compute: Metric(compute, unit, better, parameter, choices)
 
 
 def resolve(names: Iterable[str] | None = None) -> tuple[NamedMetric, ...]:
@@ -84,6 +91,8 @@ def _resolve_one(text: str) -> NamedMetric:
     if found.parameter is None:
         raise PlanError(f"metric '{name}' takes no parameter, got '{given}'")
     if isinstance(found.parameter, str):
+        if given.upper() not in found.choices:
+            raise PlanError(f"metric '{name}' knows no '{given}'", mend=f"known are {', '.join(found.choices)}")
         return NamedMetric(text, found, given)
     try:
         value = float(given)

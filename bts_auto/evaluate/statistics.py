@@ -120,3 +120,19 @@ def compare_paired(first: Sequence[float], second: Sequence[float], *, seed: int
     effect = float((ranks * np.sign(moved)).sum() / ranks.sum())
     p_value = float(wilcoxon(moved).pvalue)
     return PairedTest(difference.size, float(difference.mean()), low, high, p_value, effect)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number by Holm's step-down method; NaN stays NaN and is not counted.
+
+    References
+    ----------
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+    """
+    values = np.asarray(p_values, np.float64)
+    defined = np.flatnonzero(~np.isnan(values))
+    order = defined[np.argsort(values[defined], kind="stable")]
+    adjusted = values.copy()
+    stepped = values[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted.tolist()

@@ -6,13 +6,14 @@ case stands in `Outcome.failures`. Nothing heavy is imported before a verb is ca
 """
 
 from bts_auto.steps.demo import demo
+from bts_auto.steps.evaluation import evaluate, metrics
 from bts_auto.steps.members import train
 from bts_auto.steps.models import export_model, import_nnunet_model, install_model
 from bts_auto.steps.place import Outcome
 from bts_auto.steps.prediction import predict
 from bts_auto.steps.prepare import convert_brats, fingerprint, plan, plan_and_preprocess, preprocess
 from bts_auto.steps.recipes import recipes
-from bts_auto.steps.scoring import choose, combine, evaluate
+from bts_auto.steps.scoring import choose, combine
 from bts_auto.steps.training import stop_training
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "fingerprint",
     "import_nnunet_model",
     "install_model",
+    "metrics",
     "plan",
     "plan_and_preprocess",
     "predict",

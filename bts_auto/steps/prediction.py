@@ -105,7 +105,6 @@ def _draw(
 ) -> list[CaseFailure]:
     """One picture for each finished case; returns those that could not be drawn."""
     from bts_auto.data.readers import read_mask, read_volume, suffix_of
-    from bts_auto.evaluate.folder import from_submission
     from bts_auto.predict.folder import find_inputs
     from bts_auto.report.overlay import write_overlay
 
@@ -115,7 +114,7 @@ def _draw(
         images = found[case].images
         try:
             volume = read_volume(images, plan.channel_names, nan_to_zero=nan_to_zero)
-            mask = from_submission(read_mask(output / f"{case}{suffix_of(images[0])}")[0], labels)
+            mask = labels.from_submission(read_mask(output / f"{case}{suffix_of(images[0])}")[0])
             write_overlay(output / "previews" / f"{case}.png", volume, {"prediction": mask}, labels)
         except (BtsError, OSError) as error:
             failures.append(CaseFailure(case, f"no picture: {error}"))

@@ -1,4 +1,4 @@
-"""Evaluate masks, choose among trained models, combine folders of predictions."""
+"""Choose among trained models, combine folders of predictions."""
 
 from __future__ import annotations
 
@@ -8,69 +8,10 @@ from typing import TYPE_CHECKING
 
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
-from bts_auto.files import read_json
 from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
-    from bts_auto.evaluate.scores import Scores
-
-SCORES_FILE = "scores.json"
-
-
-def score_table(scores: Scores, metrics: Sequence[str]) -> tuple[str, ...]:
-    """Mean scores per label and region as an aligned text table."""
-    summary = scores.summary()
-    rows = [("", *metrics)]
-    rows += [(region, *(f"{summary[region][m].mean:.4f}" for m in metrics)) for region in scores.regions]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return tuple(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
-
-
-def evaluate(
-    predictions: Path | None = None,
-    references: Path | None = None,
-    *,
-    dataset: str | int | None = None,
-    workspace: Path | None = None,
-    labels: Path | None = None,
-    output: Path | None = None,
-    observer: Observer = SILENT,
-) -> Outcome:
-    """Score a folder of masks against references.
-
-    Parameters
-    ----------
-    predictions : Path, optional
-        Default: where the dataset's last masks went.
-    references : Path, optional
-        Default: the dataset's own masks; those of cases that were not predicted do not matter then.
-    labels : Path, optional
-        A dataset.json that says what the integers mean; default: the dataset's own.
-    output : Path, optional
-        Folder for ``scores.json`` and ``scores.csv``; default: `predictions`.
-    """
-    from bts_auto.data.labels import Labels
-    from bts_auto.evaluate.folder import evaluate_folder
-
-    if labels is None or predictions is None or references is None:
-        place = locate(dataset, workspace, observer)
-        known = place.dataset().labels if labels is None else Labels.from_dataset(read_json(labels))
-        predictions = predictions or place.last_predictions()
-        truth: Path | dict[str, Path] = references or place.references()
-        observer.note(f"predictions: {predictions}")
-    else:
-        known, truth = Labels.from_dataset(read_json(labels)), references
-    scores = evaluate_folder(predictions, truth, known, observer=observer)
-    path = (output or predictions) / SCORES_FILE
-    scores.save(path)
-    content = scores.to_json()
-    mean = {region: {m: v["mean"] for m, v in per.items()} for region, per in content["summary"].items()}
-    lines = (*score_table(scores, scores.metrics), f"{len(scores.cases)} cases: {path}")
-    return Outcome(len(scores.cases), merged(scores.failures), {"mean": mean, "scores": str(path)}, lines)
 
 
 def combine(

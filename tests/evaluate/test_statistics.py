@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bts_auto.evaluate.statistics import bootstrap_interval, compare_paired, summarise
+from bts_auto.evaluate.statistics import bootstrap_interval, compare_paired, holm, summarise
 
 
 def test_summary_leaves_undefined_cases_out_and_counts_the_rest() -> None:
@@ -50,3 +50,10 @@ def test_effect_points_to_the_better_one(shift: float, effect: float) -> None:
 
 def test_paired_test_uses_cases_where_both_are_defined() -> None:
     assert compare_paired([0.5, math.nan, 0.7], [0.4, 0.2, math.nan]).n == 1
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.03, 0.04, 0.05 times 4, 3, 2, 1, each at least the one before.
+    assert holm([0.04, 0.01, math.nan, 0.03, 0.05])[:2] == pytest.approx([0.09, 0.04])
+    assert holm([0.04, 0.01, math.nan, 0.03, 0.05])[3:] == pytest.approx([0.09, 0.09])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
