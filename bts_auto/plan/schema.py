@@ -84,6 +84,9 @@ class Training(Document):
     )
     augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile; auto: where the training is long enough for it to pay, by measurement"
+    )
     seed: int = Field(0, ge=0)
 
 

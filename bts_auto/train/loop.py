@@ -19,7 +19,6 @@ from bts_auto.plan.schema import Training
 from bts_auto.train import checkpoint
 from bts_auto.train.average import WeightAverage
 from bts_auto.train.feed import Feed
-from bts_auto.train.journal import JOURNAL, Journal
 from bts_auto.train.machine import memory_mb
 from bts_auto.train.objectives.base import At
 from bts_auto.train.pace import Pace
@@ -27,8 +26,9 @@ from bts_auto.train.parts import Limits, Parts
 from bts_auto.train.precision import Precision
 from bts_auto.train.progress import EpochSums, Progress
 from bts_auto.train.pseudo_dice import PseudoDice, running_mean
+from bts_auto.train.records import Records
 from bts_auto.train.step import NotFinite, StepLosses, Stepper, seed_step
-from bts_auto.train.stopping import Interruption, Stopwatch, TrainingInterrupted, take_stop_file
+from bts_auto.train.stopping import Interruption, Stopwatch, TrainingInterrupted
 
 # A stop file leaves the learning rate this share of the steps done so far to anneal.
 _COOL_DOWN = 0.1
@@ -57,6 +57,7 @@ class Loop:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts, self._training, self._folder = parts, training, folder
+        self._records = Records(folder)
         self._device, self._precision = device, precision
         self._limits = limits or Limits()
         self._observer, self._title = observer, title
@@ -78,7 +79,7 @@ class Loop:
         """
         devices = [self._device] if self._device.type == "cuda" else []
         problem: str | None = None
-        checkpoint.discard_leftovers(self._folder)
+        self._records.tidy()
         with torch.random.fork_rng(devices):
             while True:
                 with contextlib.ExitStack() as stack:
@@ -108,8 +109,8 @@ class Loop:
             name: [group["lr"] for group in optimizer.param_groups]
             for name, optimizer in self.objective.optimizers.items()
         }
-        self._journal = Journal(self._folder / JOURNAL, self._load())
-        stack.callback(self._journal.close)
+        self._records.open(self._load())
+        stack.callback(self._records.close)
         self._watch = Stopwatch(self._clock, self.progress.seconds)
         self._saved_at = self._looked_at = self._pace_from = self._clock()
         self._session_steps = 0
@@ -117,7 +118,7 @@ class Loop:
 
     def _load(self) -> int:
         """Read the saved state; gives back where the journal stood."""
-        state = checkpoint.load_state(self._folder, self._observer)
+        state = self._records.load(self._observer)
         if state is None:
             self.progress = Progress(Pace(self._training.epochs * self._training.iterations))
             return 0
@@ -151,17 +152,19 @@ class Loop:
         if self._chosen is not None and self.progress.chosen_epoch is not None:
             self._parts.keep_chosen(self._chosen, self.progress.chosen_epoch)
             self._chosen = None
+        self._parts.epoch_ended()
+        self._records.save(self._state)
+        self._saved_at = self._clock()
+
+    def _state(self, journal_offset: int) -> checkpoint.State:
+        """Everything that a resumed run needs."""
         record = {
             "progress": asdict(self.progress),
             "scaler": self._precision.state(),
-            "journal_offset": self._journal.offset,
+            "journal_offset": journal_offset,
         }
         extra = self._average.tensors() if self._average else {}
-        self._parts.epoch_ended()
-        checkpoint.save_state(
-            self._folder, checkpoint.pack(self.objective.modules, self.objective.optimizers, extra, record)
-        )
-        self._saved_at = self._clock()
+        return checkpoint.pack(self.objective.modules, self.objective.optimizers, extra, record)
 
     def _name_bad_loss(self, problem: NotFinite) -> str:
         """The problem with its step and cases; raised as an error when the retry has been used up."""
@@ -181,7 +184,7 @@ class Loop:
         progress.lr_factor /= 2
         progress.retries += 1
         self._observer.warn(f"{problem}; back to step {progress.step} and on at half the learning rate")
-        self._journal.write("retry", step=progress.step, reason=problem, lr_factor=progress.lr_factor)
+        self._records.write("retry", step=progress.step, reason=problem, lr_factor=progress.lr_factor)
         self._save()
 
     # ------------------------------------------------------------------------------------------------- steps and epochs
@@ -233,8 +236,8 @@ class Loop:
     def _set_learning_rate(self) -> float:
         """Set every optimiser's learning rate for the step at hand; gives back the first."""
         progress, pace = self.progress, self.progress.pace
-        # A run that is cut short may have few epochs left: by steps, the learning rate still reaches its end.
-        by_epoch = self._parts.schedule_per == "epoch" and self._limits.budget is None and not pace.cooling
+        # A run that comes to its end early may have few epochs left: by steps, the rate still reaches its end.
+        by_epoch = self._parts.schedule_per == "epoch" and not pace.cooling
         iterations = self._training.iterations
         step = progress.step - progress.step % iterations if by_epoch else progress.step
         factor = self._parts.schedule(pace.fraction(step)) * progress.lr_factor
@@ -259,7 +262,7 @@ class Loop:
             "memory_mb": memory_mb(self._device),
             "fraction": progress.pace.fraction(progress.step),
         }
-        self._journal.write("epoch", epoch=progress.epoch, **record)
+        self._records.write("epoch", epoch=progress.epoch, **record)
         self._parts.log(record, progress.epoch)
         progress.epoch += 1
         progress.sums = EpochSums()
@@ -327,7 +330,7 @@ class Loop:
         progress, now = self.progress, self._clock()
         if now - self._looked_at >= 1.0:
             self._looked_at = now
-            if take_stop_file(self._folder) and not progress.pace.cooling:
+            if self._records.asked_to_stop() and not progress.pace.cooling:
                 steps = max(1, math.ceil(_COOL_DOWN * progress.step))
                 progress.pace.cool_down(progress.step, steps)
                 self._observer.note(f"stop file found: coming to the end in {progress.pace.end - progress.step} steps")

@@ -20,6 +20,8 @@ _VERSION = 1
 _SHOWN_DIFFERENCES = 5
 # Fields of a configuration that are used after the training only; they may change without making it another run.
 _AFTER_TRAINING = {"inference", "postprocessing", "next_stage"}
+# Fields of a training that only say how its machine computes; they may change from one part of a run to the next.
+_OF_THE_MACHINE = {"compile"}
 # Fields of a plan that do not change what a training does, or (configurations) are looked at one by one.
 _NOT_COMPARED = {
     "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected"
@@ -95,6 +97,8 @@ def settings_of(
 ) -> dict[str, Any]:
     """All that decides what a training does, as JSON."""
     configuration = plan.configuration(configuration_name).model_dump(mode="json", exclude=_AFTER_TRAINING)
+    for name in _OF_THE_MACHINE:
+        del configuration["training"][name]
     whole = plan.model_dump(mode="json", exclude=_NOT_COMPARED)
     return {
         **whole,

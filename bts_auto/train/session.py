@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from bts_auto import registry
 from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration
 from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
 from bts_auto.predict.engine import choose_device
-from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
+from bts_auto.train.assembly import Assembly
 from bts_auto.train.choice import VolumeJudge
-from bts_auto.train.feed import Feed
-from bts_auto.train.loader import BatchLoader
+from bts_auto.train.job import Fold
 from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
-from bts_auto.train.loop import Limits, Loop, Parts
-from bts_auto.train.machine import loader_workers
-from bts_auto.train.objectives.base import UNLABELLED, Objective
-from bts_auto.train.precision import Choice, Format, Precision
-from bts_auto.train.pretrained import pretrained_state, take_weights
+from bts_auto.train.loop import Limits, Loop
+from bts_auto.train.measuring import Measured, Measuring
+from bts_auto.train.precision import Precision
 from bts_auto.train.progress import Progress
-from bts_auto.train.step import NotFinite, Stepper
 from bts_auto.train.stopping import Interruption
-from bts_auto.train.trainer import Fold, TrainingResult
-from bts_auto.train.trial import time_steps, try_precisions
+from bts_auto.train.trainer import TrainingResult
 from bts_auto.train.validate import validate_fold
 
 BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
-# Draws for held-out patches and for scans without annotation come from seeds of their own.
-_HELD_OUT, _WITHOUT_LABELS = 1, 2
 
 
 def train(
@@ -69,17 +58,16 @@ def train(
     return TrainingResult(job.folder, **run.finished, scores=scores, failures=failures)
 
 
-def _seed_of(seed: int, what: int) -> int:
-    return int(np.random.SeedSequence((seed, what)).generate_state(1)[0])
-
-
 class _Session:
     def __init__(self, job: Fold, observer: Observer, clock: Callable[[], float]) -> None:
         self._job, self._observer, self._clock = job, observer, clock
         self._started = clock()
-        self._configuration = job.plan.configuration(job.configuration_name)
+        self._configuration = job.configuration
+        self._training = self._configuration.training
         self._device = choose_device(job.device)
+        self._assembly = Assembly(job, self._device, observer)
         self._seconds_per_patch: float | None = None
+        self._resumed = False
         self.interruption = Interruption()
 
     # -------------------------------------------------------------------------------------------------------- beginning
@@ -87,45 +75,19 @@ class _Session:
     def begin(self, run: runs.Run | None, settings: Mapping[str, Any]) -> runs.Run:
         """The record of the run, on the disk before the first step."""
         if run is not None:
+            self._resumed = True
             return run
-        if self._job.pretrained is not None:
-            self._note_pretrained(self._job.pretrained)
-        choice = self._choose_precision()
-        self._observer.note(f"training on {self._device} in {choice.name}: {choice.reason}")
-        measured: dict[str, Any] = {"precision": choice.name, "reason": choice.reason}
-        seconds = self._step_seconds(choice.name)
-        if seconds is not None:
-            measured["step_seconds"] = seconds
-            self._tell_time(seconds)
-        run = runs.Run(dict(settings), measured=measured)
+        measured = Measuring(self._assembly, self._observer).measure()
+        if measured.step_seconds is not None:
+            self._tell_time(measured.step_seconds)
+        run = runs.Run(dict(settings), measured=measured.to_json())
         self._job.folder.mkdir(parents=True, exist_ok=True)
         run.save(self._job.folder)
         return run
 
-    def _objective(self) -> Objective:
-        job, chosen = self._job, self._configuration.training.objective
-        options = registry.options("objective", chosen.name, chosen.options)
-        objective: Objective = registry.component("objective", chosen.name)(
-            options, plan=job.plan, configuration_name=job.configuration_name, labels=job.labels, device=self._device
-        )
-        if job.pretrained is not None:
-            take_weights(objective.modules["network"], pretrained_state(job.pretrained))
-        return objective
-
-    def _note_pretrained(self, path: Path) -> None:
-        left_out = take_weights(self._objective().modules["network"], pretrained_state(path))
-        if left_out:
-            self._observer.warn(f"not taken from {path.name}: {'; '.join(left_out)}")
-        else:
-            self._observer.note(f"all weights taken from {path.name}")
-
-    def _choose_precision(self) -> Choice:
-        """Try both formats on noise, with weights that are thrown away."""
-        return try_precisions(self._objective(), self._configuration, self._job.labels, self._device)
-
     def _tell_time(self, seconds: float) -> None:
         """Say how long the training will take with steps of `seconds`."""
-        job, training = self._job, self._configuration.training
+        job, training = self._job, self._training
         steps = training.epochs * training.iterations
         if job.budget is not None:
             fitting = min(steps, int(max(0.0, job.budget - self._reserve(seconds / 3)) / seconds))
@@ -136,53 +98,28 @@ class _Session:
         expected = steps * seconds + patches * seconds / 3
         self._observer.note(f"{duration(seconds)} a step: {steps} steps will take about {duration(expected)}")
 
-    def _step_seconds(self, precision: Format) -> float | None:
-        """Seconds of a step: as measured earlier, else the mean of a few real ones with weights that are thrown away;
-        None where they fail (the training itself retries and reports that)."""
-        job, training = self._job, self._configuration.training
-        if job.step_seconds is not None:
-            return job.step_seconds
-        objective = self._objective()
-        for module in objective.modules.values():
-            module.train()
-        stepper = Stepper(objective, Precision(precision, self._device), training.gradient_clip)
-        feed = Feed(self._open_stream, objective.streams, 0, self._device)
-        try:
-            batches = (feed.next() for _ in itertools.count())
-            return time_steps(stepper, batches, training.accumulation, self._device)
-        except NotFinite:
-            return None
-        finally:
-            feed.close()
-
     # --------------------------------------------------------------------------------------------------------- training
 
     def train(self, run: runs.Run, save_every: float) -> runs.Run:
         """Run the loop to its end and ship the weights."""
-        job, training = self._job, self._configuration.training
+        job = self._job
+        measured = Measured.from_json(run.measured)
         loggers: list[Logger] = []
-        schedule_options = registry.options("schedule", training.schedule.name, training.schedule.options)
-        parts = Parts(
-            objective=self._objective,
-            batches=self._open_stream,
-            held_out=self._open_held_out if job.validation_cases else None,
-            schedule=registry.component("schedule", training.schedule.name)(schedule_options),
-            schedule_per=schedule_options.per,
+        parts = replace(
+            self._assembly.parts(compiled=self._is_compiled(measured)),
             keep_best=self._keep_best,
             judge=self._volume_judge(),
             keep_chosen=self._keep_chosen,
             log=lambda record, epoch: log_all(loggers, record, epoch),
             epoch_ended=lambda: progress_plot.draw_progress(job.folder),
         )
-        budget = None if job.budget is None else job.budget - (self._clock() - self._started)
-        limits = Limits(budget=budget, reserve=self._reserve, save_every=save_every)
         loop = Loop(
             parts,
-            training,
+            self._training,
             job.folder,
             device=self._device,
-            precision=Precision(run.measured["precision"], self._device),
-            limits=limits,
+            precision=Precision(measured.precision, self._device),
+            limits=self._limits(save_every),
             observer=self._observer,
             title=f"Training {job.configuration_name}, fold {job.fold}",
             interruption=self.interruption,
@@ -199,8 +136,17 @@ class _Session:
         self._observer.note(f"shipping epoch {progress.chosen_epoch + 1}, whole-volume Dice {progress.chosen_dice:.3f}")
         return self._ship(run, progress, load_weights(job.folder / CHOSEN)[0], progress.chosen_epoch + 1)
 
+    def _is_compiled(self, measured: Measured) -> bool:
+        """What was measured, unless the plan has now another word; "on" is tried anew by each part of a run."""
+        wanted = self._training.compile
+        return wanted != "off" and (measured.compiled or (wanted == "on" and self._resumed))
+
+    def _limits(self, save_every: float) -> Limits:
+        budget = None if self._job.budget is None else self._job.budget - (self._clock() - self._started)
+        return Limits(budget=budget, reserve=self._reserve, save_every=save_every)
+
     def _volume_judge(self) -> VolumeJudge | None:
-        job, choice = self._job, self._configuration.training.model_choice
+        job, choice = self._job, self._training.model_choice
         if choice is None or not job.validation_cases:
             return None
         return VolumeJudge(
@@ -217,46 +163,6 @@ class _Session:
         job = self._job
         name = f"{job.plan.recipe} {job.configuration_name}, fold {job.fold}"
         return LoggedRun(job.folder, job.plan.dataset_name, name, run.settings)
-
-    def _open_stream(self, stream: str, first: int) -> Iterable[Any]:
-        job, seed = self._job, self._configuration.training.seed
-        if stream != UNLABELLED:
-            return self._open(job.training_cases, seed, True, first, weights=job.weights)
-        cases = job.training_cases if job.unlabelled is None else tuple(job.unlabelled.cases())
-        return self._open(cases, _seed_of(seed, _WITHOUT_LABELS), True, first, job.unlabelled)
-
-    def _open(
-        self,
-        cases: tuple[str, ...],
-        seed: int,
-        augment: bool,
-        first: int,
-        store: CaseStore | None = None,
-        weights: tuple[float, ...] | None = None,
-    ) -> Iterable[Any]:
-        job = self._job
-        workers = job.workers if job.workers is not None else self._workers()
-        return BatchLoader(
-            store or job.store,
-            cases,
-            self._configuration,
-            job.labels,
-            seed,
-            workers=workers,
-            augment=augment,
-            start_step=first,
-            previous=job.previous,
-            weights=weights,
-            pin_memory=self._device.type == "cuda",
-            observer=self._observer,
-        )
-
-    def _workers(self) -> int:
-        return loader_workers(self._device, self._configuration.batch_size)
-
-    def _open_held_out(self, stream: str, first: int) -> Iterable[Any]:
-        seed = _seed_of(self._configuration.training.seed, _HELD_OUT)
-        return self._open(self._job.validation_cases, seed, False, first)
 
     def _record(self, epoch: int) -> FoldRecord:
         dataset = dict(self._job.raw.document) if self._job.raw is not None else {}

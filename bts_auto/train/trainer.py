@@ -23,6 +23,7 @@ from bts_auto.preprocess.dataset import unlabelled_folder
 from bts_auto.preprocess.masks import MaskStore
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import run as runs
+from bts_auto.train.job import Fold
 from bts_auto.train.lock import sole_process
 
 if TYPE_CHECKING:
@@ -56,33 +57,6 @@ class TrainingResult:
     scores: Scores | None = None
     failures: tuple[CaseFailure, ...] = ()
     already_finished: bool = False
-
-
-@dataclass(frozen=True)
-class Fold:
-    """All that a training is about; made by :func:`train_fold`.
-
-    `plan` is the effective one: with the epochs, iterations and seed that were asked for.
-    """
-
-    plan: Plan
-    configuration_name: str
-    fold: int | str
-    store: CaseStore
-    labels: Labels
-    training_cases: tuple[str, ...]
-    validation_cases: tuple[str, ...]
-    folder: Path
-    budget: float | None
-    pretrained: Path | None
-    device: str
-    workers: int | None
-    raw: RawDataset | None
-    previous: MaskStore | None = None
-    loggers: tuple[str, ...] = ()
-    unlabelled: CaseStore | None = None
-    weights: tuple[float, ...] | None = None
-    step_seconds: float | None = None
 
 
 def train_fold(

@@ -87,20 +87,21 @@ def time_steps(
     device: torch.device,
     *,
     clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Mean seconds of an optimiser step, its batches included; the first step, which is slower, is left out."""
+) -> tuple[float, float]:
+    """Seconds of the first optimiser step, which is slower, and the mean of some more, their batches included."""
 
     def step() -> None:
         stepper.run([next(batches) for _ in range(accumulation)], At(0, 0.0))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
+    begin = clock()
     step()
     start, done = clock(), 0
     while done < _MOST_STEPS and (not done or clock() - start < _MOST_SECONDS):
         step()
         done += 1
-    return (clock() - start) / done
+    return start - begin, (clock() - start) / done
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def answer(question: Question) -> dict[str, Any]:
         module.train()
     with _batches(question, configuration, labels, objective, device) as source:
         streams = (dict.fromkeys(objective.streams, batch) for batch in source)
-        seconds = time_steps(stepper, iter(streams), configuration.training.accumulation, device)
+        _, seconds = time_steps(stepper, iter(streams), configuration.training.accumulation, device)
     return {"step_seconds": seconds, "precision": choice.name, "peak_bytes": _peak_bytes(device, before)}
 
 

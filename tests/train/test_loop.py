@@ -203,7 +203,8 @@ class Clock:
 def test_the_learning_rate_reaches_its_end_within_the_budget(tmp_path: Path) -> None:
     clock = Clock(0.1)
     plan = tiny_plan(epochs=1000, iterations=10, validation_iterations=0)
-    loop = tiny_loop(tmp_path, plan, limits=Limits(budget=60.0), clock=clock)
+    by_step = {"schedule_per": "step"}
+    loop = tiny_loop(tmp_path, plan, parts=by_step, limits=Limits(budget=60.0), clock=clock)
     progress = loop.run()
     assert clock.now < 61
     assert 50 < progress.step < 10000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.journal import JOURNAL, read_journal
 from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loggers import LoggedRun
+from bts_auto.train.loop import Loop
 from bts_auto.train.run import with_training
+from bts_auto.train.stopping import TrainingInterrupted
 from bts_auto.train.trainer import TrainingResult, train_fold
 from bts_auto.train.validate import validate_fold
 from tests.make_data import TUMOUR
@@ -105,6 +108,30 @@ def test_a_finished_fold_is_left_alone(prepared: Prepared, trained: Path) -> Non
 def test_other_settings_than_the_run_s_are_refused_by_name(prepared: Prepared, trained: Path) -> None:
     with pytest.raises(PlanError, match=r"training\.epochs: 2, now 5.*training\.seed: 0, now 7.*--restart"):
         prepared.train(trained, epochs=5, seed=7)
+
+
+def test_a_run_goes_on_where_there_is_no_compiler(
+    prepared: Prepared, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in compiles at first; the weights are those of a run that was never compiled and never stopped."""
+
+    def fail(*arguments: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    observer = Heard()
+    compiled = with_training(prepared.plan, NAME, {"compile": "on"})
+    monkeypatch.setattr("bts_auto.train.compiling.torch_compiled", lambda function: function)
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr(Loop, "_end_epoch", lambda loop: loop._leave())
+    with pytest.raises(TrainingInterrupted):
+        prepared.train(tmp_path, plan=compiled, raw=None, observer=observer, clock=lambda: next(clock))
+    monkeypatch.undo()
+    monkeypatch.setattr("bts_auto.train.compiling.torch_compiled", lambda function: fail)
+    prepared.train(tmp_path, plan=compiled, raw=None, observer=observer)
+    assert any(line.startswith("compiled by torch.compile") for line in observer.notes)
+    assert [line for line in observer.warnings if line.endswith("which has failed: no compiler here")]
+    assert same(TrainedFold(tmp_path).state(), TrainedFold(trained).state())
+    assert prepared.train(tmp_path, raw=None).already_finished  # the plan without the option
 
 
 def test_restart_trains_anew(prepared: Prepared, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,6 +78,10 @@ class Objective(Protocol):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     measured: tuple[str, ...]
+
+    def compile(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Let the networks be called through what `wrap` makes of their calls; `modules` stay as they are."""
+        ...
 
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """Yield the losses of one step, one after another.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,7 +48,8 @@ class MultiTask(Segmentation):
                 "needs a single stage and a network whose encoder can be asked alone, such as plain_unet",
                 where="objective 'multitask'",
             )
-        self._trunk: Any = self._network
+        trunk: Any = self._network
+        self._encode, self._decode = trunk.encode, trunk.decode
         self._weights = options
         self._present = torch.tensor(_members(labels, options.presence))
         features, strides = configuration.features_per_stage, configuration.strides
@@ -75,15 +76,20 @@ class MultiTask(Segmentation):
             registry.options("optimizer", optimizer.name, optimizer.options), parameters
         )
 
+    def compile(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Call encoder and decoder, which the phases use one by one, through what `wrap` makes of them."""
+        super().compile(wrap)
+        self._encode, self._decode = wrap(self._encode), wrap(self._decode)
+
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """One phase: the weighted sum of all tasks."""
         labelled, unlabelled, weights = batch[LABELLED], batch[UNLABELLED].image, self._weights
-        features = self._trunk.encode(labelled.image)
-        outputs = self._trunk.decode(list(features))
+        features = self._encode(labelled.image)
+        outputs = self._decode(list(features))
         _, loss, parts, _ = self._supervise(outputs["logits"], labelled.mask)
         with torch.autocast(unlabelled.device.type, enabled=False):
             presence = functional.cross_entropy(self._classifier(features[-1].float()), self._is_present(labelled.mask))
-        others = self._trunk.encode(unlabelled, self._stage + 1)
+        others = self._encode(unlabelled, self._stage + 1)
         pairs = (features[self._stage], labelled.image), (others[self._stage], unlabelled)
         errors, divergences = zip(*(self._reconstruct(*pair) for pair in pairs), strict=True)
         added = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Segmentation:
         configuration = plan.configuration(configuration_name)
         training = configuration.training
         self._network = build_network(plan, configuration_name).to(device)
+        self._forward: Callable[..., Any] = self._network
         self._network.deep_supervision = training.deep_supervision  # type: ignore[assignment]
         self._terms = [
             (
@@ -61,16 +62,20 @@ class Segmentation:
             )
         }
 
+    def compile(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Call the network through what `wrap` makes of it."""
+        self._forward = wrap(self._network)
+
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """One phase: the summed loss terms over all scales."""
         labelled = batch[LABELLED]
-        _, loss, parts, _ = self._supervise(self._network(labelled.image)["logits"], labelled.mask)
+        _, loss, parts, _ = self._supervise(self._forward(labelled.image)["logits"], labelled.mask)
         yield Phase("network", loss, dict(zip(self._term_names, parts, strict=True)))
 
     def measure(self, batch: Mapping[str, Any]) -> tuple[Tensor, Confusion]:
         """Loss and counts over the batch; voxels that are not valid count nowhere."""
         labelled = batch[LABELLED]
-        logits, loss, _, target = self._supervise(self._network(labelled.image)["logits"], labelled.mask)
+        logits, loss, _, target = self._supervise(self._forward(labelled.image)["logits"], labelled.mask)
         return loss, self._count(logits[0], target)
 
     def _supervise(

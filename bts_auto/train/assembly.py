@@ -1,0 +1,101 @@
+"""What a training is put together from: its objective, its streams of batches, its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from bts_auto import registry
+from bts_auto.events import Observer
+from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.compiling import compiled_or_plain
+from bts_auto.train.job import Fold
+from bts_auto.train.loader import BatchLoader
+from bts_auto.train.machine import loader_workers
+from bts_auto.train.objectives.base import UNLABELLED, Objective
+from bts_auto.train.parts import Parts
+from bts_auto.train.pretrained import pretrained_state, take_weights
+
+# Draws for held-out patches and for scans without annotation come from seeds of their own.
+_HELD_OUT, _WITHOUT_LABELS = 1, 2
+
+
+def _seed_of(seed: int, what: int) -> int:
+    return int(np.random.SeedSequence((seed, what)).generate_state(1)[0])
+
+
+class Assembly:
+    """Makes the parts of one training on one device."""
+
+    def __init__(self, job: Fold, device: torch.device, observer: Observer) -> None:
+        self.job, self.device, self._observer = job, device, observer
+        self.configuration = job.configuration
+        self.training = self.configuration.training
+
+    def objective(self, *, compiled: bool = False) -> Objective:
+        """The objective with fresh weights, or those that it starts from."""
+        job, chosen = self.job, self.training.objective
+        options = registry.options("objective", chosen.name, chosen.options)
+        objective: Objective = registry.component("objective", chosen.name)(
+            options, plan=job.plan, configuration_name=job.configuration_name, labels=job.labels, device=self.device
+        )
+        if job.pretrained is not None:
+            take_weights(objective.modules["network"], pretrained_state(job.pretrained))
+        if compiled:
+            objective.compile(compiled_or_plain(self._observer.warn))
+        return objective
+
+    def parts(self, *, compiled: bool = False) -> Parts:
+        """What a loop computes with; what it tells and keeps is not among it."""
+        options = registry.options("schedule", self.training.schedule.name, self.training.schedule.options)
+        # A run that a budget cuts short may have few epochs left: by steps, the learning rate still reaches its end.
+        return Parts(
+            objective=lambda: self.objective(compiled=compiled),
+            batches=self.open_stream,
+            held_out=self.open_held_out if self.job.validation_cases else None,
+            schedule=registry.component("schedule", self.training.schedule.name)(options),
+            schedule_per="step" if self.job.budget is not None else options.per,
+        )
+
+    def open_stream(self, stream: str, first: int) -> Iterable[Any]:
+        """Training batches of a stream, from the batch of this number on."""
+        job, seed = self.job, self.training.seed
+        if stream != UNLABELLED:
+            return self._open(job.training_cases, seed, True, first, weights=job.weights)
+        cases = job.training_cases if job.unlabelled is None else tuple(job.unlabelled.cases())
+        return self._open(cases, _seed_of(seed, _WITHOUT_LABELS), True, first, job.unlabelled)
+
+    def open_held_out(self, stream: str, first: int) -> Iterable[Any]:
+        """Batches of held-out patches."""
+        return self._open(self.job.validation_cases, _seed_of(self.training.seed, _HELD_OUT), False, first)
+
+    def _open(
+        self,
+        cases: tuple[str, ...],
+        seed: int,
+        augment: bool,
+        first: int,
+        store: CaseStore | None = None,
+        weights: tuple[float, ...] | None = None,
+    ) -> Iterable[Any]:
+        job = self.job
+        workers = job.workers
+        if workers is None:
+            workers = loader_workers(self.device, self.configuration.batch_size)
+        return BatchLoader(
+            store or job.store,
+            cases,
+            self.configuration,
+            job.labels,
+            seed,
+            workers=workers,
+            augment=augment,
+            start_step=first,
+            previous=job.previous,
+            weights=weights,
+            pin_memory=self.device.type == "cuda",
+            observer=self._observer,
+        )
