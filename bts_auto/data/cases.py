@@ -67,5 +67,5 @@ def read_case(
         return Case(images, geometry, None, {})
     mask, of_mask = read_mask(files.mask)
     checks.same_grid(of_mask, files.mask, geometry, files.images[0])
-    voxels = checks.known_labels(mask, labels, files.mask) if labels is not None else {}
+    voxels = checks.known_labels(mask, labels, files.mask, files.annotated) if labels is not None else {}
     return Case(images, geometry, mask, voxels)

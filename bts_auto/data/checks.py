@@ -9,6 +9,7 @@ import numpy as np
 
 from bts_auto.data.labels import Labels
 from bts_auto.data.orientation import orientation_code
+from bts_auto.data.partial import Annotated, check_annotated
 from bts_auto.data.volume import Geometry
 from bts_auto.errors import DataError
 
@@ -74,12 +75,14 @@ def same_grid(first: Geometry, first_path: Path, other: Geometry, other_path: Pa
     )
 
 
-def known_labels(mask: np.ndarray, labels: Labels, path: Path) -> dict[int, int]:
+def known_labels(mask: np.ndarray, labels: Labels, path: Path, annotated: Annotated = None) -> dict[int, int]:
     """Count the voxels of each value in `mask`, background included.
 
     Parameters
     ----------
     mask : ndarray of int, any shape
+    annotated : tuple of str, optional
+        The labels and regions that the mask was made for; None: all.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def known_labels(mask: np.ndarray, labels: Labels, path: Path) -> dict[int, int]
     Raises
     ------
     DataError
-        When a value is not in dataset.json; each is named with its number of voxels.
+        When a value is not in dataset.json (each is named with its number of voxels), or not what was annotated.
     """
     filled = mask[mask != 0]
     values, numbers = np.unique(filled, return_counts=True)
@@ -103,5 +106,6 @@ def known_labels(mask: np.ndarray, labels: Labels, path: Path) -> dict[int, int]
             where=path,
             mend="declare it under 'labels' or correct the mask",
         )
+    check_annotated(list(counts), labels, annotated, path)
     background = {0: mask.size - filled.size} if filled.size < mask.size else {}
     return dict(sorted((background | counts).items()))

@@ -2,7 +2,7 @@
 
 ``DatasetXXX_Name/`` holds ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file for each channel),
 ``labelsTr/CASE.nii.gz`` and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training cases) and
-``cases.csv``.
+``cases.csv``. Cases that are annotated for some labels only are named in dataset.json (:mod:`bts_auto.data.partial`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import KEY as PARTIAL
+from bts_auto.data.partial import Annotated, read_partial_labels
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.files import hash_file, hash_json
 
@@ -28,11 +30,15 @@ _KNOWN = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", *_MAN
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case: an image for each channel, in order, and the label map where there is one."""
+    """The files of one case: an image for each channel, in order, and the label map where there is one.
+
+    `annotated` are the labels and regions that the label map was made for; None: all of them.
+    """
 
     case: str
     images: tuple[Path, ...]
     mask: Path | None = None
+    annotated: Annotated = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -50,13 +56,17 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A raw dataset; :meth:`open` reads its dataset.json and looks at no image."""
+    """A raw dataset; :meth:`open` reads its dataset.json and looks at no image.
+
+    `partial` are the labels and regions that cases are annotated for which are not annotated in full.
+    """
 
     folder: Path
     document: dict[str, Any]
     channels: tuple[str, ...]
     labels: Labels
     file_ending: str
+    partial: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path | str) -> RawDataset:
@@ -84,7 +94,7 @@ class RawDataset:
             labels = Labels.from_dataset(document)
         except DataError as error:
             raise DataError(error.what, where=path, mend=error.mend) from None
-        return cls(folder, document, channels, labels, ending)
+        return cls(folder, document, channels, labels, ending, read_partial_labels(document, labels, path))
 
     @property
     def name(self) -> str:
@@ -106,8 +116,18 @@ class RawDataset:
         Raises
         ------
         DataError
-            When there is no case at all.
+            When there is no case at all, or ``partial_labels`` names one that is not there.
         """
+        found = self._found_cases()
+        unknown = sorted(self.partial.keys() - found.keys())
+        if unknown:
+            raise DataError(
+                f"'{PARTIAL}' names {', '.join(unknown[:5])}, which is no training case",
+                where=self.folder / "dataset.json",
+            )
+        return {case: replace(files, annotated=self.partial.get(case)) for case, files in found.items()}
+
+    def _found_cases(self) -> dict[str, CaseFiles]:
         if "dataset" in self.document:
             return self._mapped_cases()
         found = self._numbered("imagesTr", "labelsTr", required_mask=True)

@@ -111,15 +111,20 @@ def _splits(raw: RawDataset, preprocessed: Path | str | None) -> list[Split] | N
 def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[list[Trained], dict[str, Path]]:
     """The members cut to the cases with a reference mask, and those masks."""
     known = {case: files.mask for case, files in raw.training_cases().items()}
+    in_part = [case for case in trained[0].masks if case in raw.partial]
+    if in_part:
+        note(
+            f"{', '.join(in_part)} left out: annotated for some labels only, so that members cannot be compared on them"
+        )
     references: dict[str, Path] = {}
-    for case in trained[0].masks:
+    for case in (case for case in trained[0].masks if case not in raw.partial):
         mask = known.get(case)
         if mask is None or not mask.is_file():
             note(f"{case} is left out: the raw dataset has no reference mask of it")
         else:
             references[case] = mask
     if not references:
-        raise DataError("no predicted case has a reference mask", where=raw.folder)
+        raise DataError("no predicted case has a reference mask for all labels", where=raw.folder)
     cut = [Trained(one.member, {c: one.masks[c] for c in references}, one.caches) for one in trained]
     return cut, references
 

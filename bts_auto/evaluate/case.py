@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -22,6 +23,7 @@ def score_case(
     *,
     empty: str | Mapping | EmptyRule = "nan",
     ignore: int | None = None,
+    told: Collection[str] | None = None,
 ) -> CaseScores:
     """Score a label map against a reference.
 
@@ -39,6 +41,9 @@ def score_case(
         What undefined scores are.
     ignore : int, optional
         Voxels where the reference has this integer count for nothing.
+    told : collection of str, optional
+        The labels and regions that the reference tells; the scores of others are NaN whatever `empty` says. None: all
+        of them.
 
     Returns
     -------
@@ -60,6 +65,9 @@ def score_case(
     prediction, reference = prediction[box], reference[box]
     scores: CaseScores = {}
     for name, members in regions.items():
+        if told is not None and name not in told:
+            scores[name] = {one.name: math.nan for one in chosen}
+            continue
         mine, theirs = member_mask(prediction, members), member_mask(reference, members)
         pair = Pair(mine, theirs, spacing, voxels=voxels, planar=planar)
         scores[name] = {one.name: one(pair, rule) for one in chosen}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bts_auto import machine
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import Annotated, indistinct, is_told
 from bts_auto.data.readers import SUFFIXES, read_mask
 from bts_auto.errors import BtsError, CaseFailure, DataError
 from bts_auto.evaluate.case import CaseScores, score_case
@@ -53,6 +54,7 @@ def evaluate_folder(
     metrics: Sequence[str] | None = None,
     empty: str | Mapping | EmptyRule = "nan",
     regions: Iterable[str] | Mapping[str, tuple[int, ...]] | None = None,
+    partial: Mapping[str, tuple[str, ...]] | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     file_ending: str | None = None,
@@ -72,6 +74,8 @@ def evaluate_folder(
     regions : iterable of str, or mapping of str to tuple of int, optional
         Labels and regions to be scored, or regions by the integers that belong to them; default: all that the dataset
         has.
+    partial : mapping of str to tuple of str, optional
+        For references that were made for some labels and regions only, these; scores of others are NaN.
     metrics : sequence of str, optional
         See :func:`bts_auto.evaluate.metric.resolve`.
     empty : str, mapping or EmptyRule
@@ -112,7 +116,8 @@ def evaluate_folder(
     work = functools.partial(score_files, labels=labels, regions=scored, metrics=names, empty=rule)
     found: dict[str, CaseScores] = {}
     with observer.task("Scoring", len(common)) as task:
-        for case, outcome in _outcomes(work, {c: (mine[c], theirs[c]) for c in common}, workers, executor):
+        jobs = {c: (mine[c], theirs[c], (partial or {}).get(c)) for c in common}
+        for case, outcome in _outcomes(work, jobs, workers, executor):
             if isinstance(outcome, CaseFailure):
                 failures.append(outcome)
             else:
@@ -138,8 +143,8 @@ def _chosen_regions(
 
 
 def _outcomes(
-    work: Callable[[Path, Path], CaseScores],
-    files: Mapping[str, tuple[Path, Path]],
+    work: Callable[[Path, Path, Annotated], CaseScores],
+    files: Mapping[str, tuple[Path, Path, Annotated]],
     workers: int | None,
     executor: Executor | None,
 ):
@@ -150,7 +155,7 @@ def _outcomes(
         with ThreadPoolExecutor(count) as threads:
             yield from _outcomes(work, files, None, threads)
         return
-    waiting = {executor.submit(work, *paths): case for case, paths in files.items()}
+    waiting = {executor.submit(work, *job): case for case, job in files.items()}
     for future in as_completed(waiting):
         case = waiting[future]
         try:
@@ -164,6 +169,7 @@ def _outcomes(
 def score_files(
     prediction: Path,
     reference: Path,
+    annotated: Annotated = None,
     *,
     labels: Labels,
     regions: Mapping[str, tuple[int, ...]],
@@ -190,4 +196,8 @@ def score_files(
             listed = ", ".join(f"{value} ({count} voxels)" for value, count in unknown.items())
             known = ", ".join(map(str, labels.known_values))
             raise DataError(f"{what} has labels that the dataset does not know: {listed}", mend=f"known are {known}")
-    return score_case(mine, theirs, geometry.spacing, regions, metrics, empty=empty, ignore=labels.ignore)
+    told = None
+    if annotated is not None:
+        same = indistinct(labels, annotated)
+        told = [name for name, members in regions.items() if is_told(members, same)]
+    return score_case(mine, theirs, geometry.spacing, regions, metrics, empty=empty, ignore=labels.ignore, told=told)

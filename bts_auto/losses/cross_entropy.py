@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bts_auto.losses.marginal import marginal_logits
 from bts_auto.losses.options import CrossEntropyOptions
-from bts_auto.losses.target import Target
+from bts_auto.losses.target import Target, over_space
 
 NOT_VALID = -100
 
 
 def voxelwise(logits: Tensor, target: Target, label_smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of each voxel in nats, at least in single precision, 0 where the target is not valid.
+    """Cross entropy of each voxel in nats, at least in single precision, 0 where the target is not known.
 
     Returns
     -------
@@ -21,14 +24,28 @@ def voxelwise(logits: Tensor, target: Target, label_smoothing: float = 0.0) -> T
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if target.classes is not None:
-        classes = masked_classes(target)
+        classes, counted = masked_classes(target), target.counted()
+        logits = marginal_logits(logits, target)
+        if counted is not None and label_smoothing:
+            return _smoothed(logits, classes, over_space(counted, logits), label_smoothing)
         loss = functional.cross_entropy(
             logits, classes, ignore_index=NOT_VALID, label_smoothing=label_smoothing, reduction="none"
         )
         return loss.unsqueeze(1)
     truth = smoothed_regions(target, logits.dtype, label_smoothing)
     loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return loss if target.valid is None else loss * target.valid
+    known = known_entries(target, logits)
+    return loss if known is None else loss * known
+
+
+def _smoothed(logits: Tensor, classes: Tensor, counted: Tensor, label_smoothing: float) -> Tensor:
+    """Cross entropy (b, 1, \\*s) with a truth that is drawn towards all classes that count; those that do not have a
+    logit of minus infinity."""
+    entropy = -logits.log_softmax(1)
+    valid = (classes != NOT_VALID).unsqueeze(1)
+    of_truth = entropy.gather(1, classes.clamp_min(0).unsqueeze(1))
+    of_all = entropy.masked_fill(~counted, 0).sum(1, keepdim=True) / counted.sum(1, keepdim=True)
+    return ((1 - label_smoothing) * of_truth + label_smoothing * of_all) * valid
 
 
 def masked_classes(target: Target) -> Tensor:
@@ -44,8 +61,20 @@ def smoothed_regions(target: Target, kind: torch.dtype, label_smoothing: float =
     return truth if label_smoothing == 0 else truth * (1 - label_smoothing) + label_smoothing / 2
 
 
+def known_entries(target: Target, logits: Tensor) -> Tensor | None:
+    """Where the truth of regions is known, to be broadcast to (b, r, \\*s): valid voxels of regions that count."""
+    counted = target.counted()
+    if counted is None:
+        return target.valid
+    here = over_space(counted, logits)
+    return here if target.valid is None else here & target.valid
+
+
 def valid_voxels(target: Target) -> Tensor | int:
-    """How many entries a mean over the target's valid voxels (times regions) has; at least 1."""
+    """How many entries a mean over the target's valid voxels (times regions that count) has; at least 1."""
+    if target.regions is not None and (counted := target.counted()) is not None:
+        per_sample = math.prod(target.size) if target.valid is None else target.valid.flatten(1).sum(1)
+        return (counted.sum(1) * per_sample).sum().clamp_min(1)
     channels = 1 if target.regions is None else target.regions.shape[1]
     if target.valid is not None:
         return target.valid.sum().clamp_min(1) * channels
@@ -74,6 +103,8 @@ class CrossEntropy:
         """(b, k, \\*s) -> scalar, at least 0."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         smoothing = self.options.label_smoothing
+        if target.counts_in is not None:
+            return voxelwise(logits, target, smoothing).sum() / valid_voxels(target)
         if target.classes is not None:
             total = functional.cross_entropy(
                 logits, masked_classes(target), ignore_index=NOT_VALID, label_smoothing=smoothing, reduction="sum"

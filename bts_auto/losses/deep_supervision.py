@@ -93,7 +93,8 @@ def _at_size(target: Target, size: tuple[int, ...]) -> Target:
         return tensor
 
     maps = {name: tensor[...] if tensor.ndim == 2 else pick(tensor) for name, tensor in target.maps.items()}
-    return Target(pick(target.classes), pick(target.regions), pick(target.valid), maps)  # type: ignore[arg-type]
+    picked = pick(target.classes), pick(target.regions), pick(target.valid)
+    return Target(*picked, maps, target.counts_in)  # type: ignore[arg-type]
 
 
 def _nearest(old: int, new: int, device: torch.device) -> Tensor:

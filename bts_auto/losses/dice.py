@@ -39,4 +39,4 @@ class SoftDice:
             sums = sums.pooled()
         smooth = self.options.smooth
         denominator = (sums.true + sums.predicted + smooth).clamp_min(_SMALLEST_DENOMINATOR)
-        return -((2 * sums.intersection + smooth) / denominator).mean()
+        return -sums.mean((2 * sums.intersection + smooth) / denominator)

@@ -44,4 +44,8 @@ class GeneralisedDice:
         smooth = self.options.smooth
         intersection = (weights * sums.intersection).sum(1)
         volumes = (weights * (sums.true + sums.predicted)).sum(1)
-        return -((2 * intersection + smooth) / (volumes + smooth)).mean()
+        score = (2 * intersection + smooth) / (volumes + smooth)
+        if sums.counted is None:
+            return -score.mean()
+        says = sums.counted.any(1)
+        return -(score * says).sum() / says.sum().clamp_min(1)

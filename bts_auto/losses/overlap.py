@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bts_auto.losses.target import Target
+from bts_auto.losses.marginal import marginal_logits
+from bts_auto.losses.target import Target, over_space
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,27 @@ class Overlap:
         Sum of the predicted probability.
     true : Tensor
         Number of voxels where the channel is true.
+    counted : Tensor of bool, or None
+        Which of the entries say anything; the sums of the others are 0. None: all.
     """
 
     intersection: Tensor
     predicted: Tensor
     true: Tensor
+    counted: Tensor | None = None
 
     def pooled(self) -> Overlap:
         """The sums over the whole batch."""
-        return Overlap(*(part.sum(0, keepdim=True) for part in (self.intersection, self.predicted, self.true)))
+        intersection, predicted, true = (
+            part.sum(0, keepdim=True) for part in (self.intersection, self.predicted, self.true)
+        )
+        return Overlap(intersection, predicted, true, None if self.counted is None else self.counted.any(0, True))
+
+    def mean(self, scores: Tensor) -> Tensor:
+        """The mean of `scores`, shape (b, k), over the entries that say anything; 0 where none does."""
+        if self.counted is None:
+            return scores.mean()
+        return (scores * self.counted).sum() / self.counted.sum().clamp_min(1)
 
 
 def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Overlap:
@@ -42,22 +55,30 @@ def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Over
     ----------
     logits : Tensor, shape (b, k, \\*s)
     target : Target
-        Classes make softmax probabilities, regions sigmoid ones. Voxels that are not valid count nowhere.
+        Classes make softmax probabilities, regions sigmoid ones. Voxels that are not valid count nowhere, nor do
+        channels that the sample is not annotated for.
     background : bool
         Whether channel 0 of softmax counts.
     """
     precision = torch.promote_types(logits.dtype, torch.float32)
+    counted = target.counted()
     if target.classes is not None:
-        probabilities = logits.softmax(1, dtype=precision)
-        sums = _ClassSums.apply(probabilities, target.classes, target.valid)
-        return Overlap(*(part if background else part[:, 1:] for part in sums))
+        probabilities = marginal_logits(logits, target).softmax(1, dtype=precision)
+        first = 0 if background else 1
+        intersection, predicted, true = (
+            part[:, first:] for part in _ClassSums.apply(probabilities, target.classes, target.valid)
+        )
+        return Overlap(intersection, predicted, true, None if counted is None else counted[:, first:])
     assert target.regions is not None
     probabilities, regions = torch.sigmoid(logits.to(precision)), target.regions
     axes = tuple(range(2, logits.ndim))
     if target.valid is not None:
         probabilities, regions = probabilities * target.valid, regions & target.valid
+    if counted is not None:
+        here = over_space(counted, probabilities)
+        probabilities, regions = probabilities * here, regions & here
     true = regions.sum(axes, dtype=precision)
-    return Overlap((probabilities * regions).sum(axes), probabilities.sum(axes), true)
+    return Overlap((probabilities * regions).sum(axes), probabilities.sum(axes), true, counted)
 
 
 class _ClassSums(torch.autograd.Function):

@@ -22,12 +22,17 @@ class Target:
         Where the truth is known; None: everywhere.
     maps : mapping of str to Tensor, shape (b, m, \\*s)
         What a loss has asked for by name (distance maps, presence).
+    counts_in : tuple of tuple of int, or None
+        For each sample and each of the k channels the channel that it counts in: a region without annotation in none
+        (-1), an exclusive class without annotation in the one that it cannot be told from, mostly the background, where
+        `classes` says so too. None: every channel counts as itself.
     """
 
     classes: torch.Tensor | None = None
     regions: torch.Tensor | None = None
     valid: torch.Tensor | None = None
     maps: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    counts_in: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.classes is None) == (self.regions is None):
@@ -44,7 +49,19 @@ class Target:
         """The spatial size \\*s."""
         return tuple(self._truth.shape[2:] if self.classes is None else self._truth.shape[1:])
 
+    def counted(self) -> torch.Tensor | None:
+        """Which channels count for each sample, bool of shape (b, k); None: all."""
+        if self.counts_in is None:
+            return None
+        rows = [[into == channel for channel, into in enumerate(sample)] for sample in self.counts_in]
+        return torch.tensor(rows, device=self.device)
+
     @property
     def device(self) -> torch.device:
         """Where the tensors lie."""
         return self._truth.device
+
+
+def over_space(entries: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Entries of shape (b, k) as (b, k, 1, ...), to go with `like` of shape (b, k, \\*s)."""
+    return entries.reshape(*entries.shape, *[1] * (like.ndim - 2))

@@ -36,4 +36,4 @@ class Tversky:
         false_positives = self.options.false_positives * (sums.predicted - sums.intersection)
         false_negatives = self.options.false_negatives * (sums.true - sums.intersection)
         right = sums.intersection + self.options.smooth
-        return -(right / (right + false_positives + false_negatives)).mean()
+        return -sums.mean(right / (right + false_positives + false_negatives))

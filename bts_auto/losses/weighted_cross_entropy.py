@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bts_auto.errors import PlanError
-from bts_auto.losses.cross_entropy import voxelwise
+from bts_auto.losses.cross_entropy import known_entries, voxelwise
 from bts_auto.losses.options import WeightedCrossEntropyOptions
 from bts_auto.losses.target import Target
 
@@ -46,8 +46,9 @@ class WeightedCrossEntropy:
             weight = (
                 self._class_weights(loss, target, k) if target.regions is None else self._region_weights(loss, target)
             )
-            if target.valid is not None:
-                weight = weight * target.valid
+            known = target.valid if target.regions is None else known_entries(target, loss)
+            if known is not None:
+                weight = weight * known
             total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
         return (loss * weight).sum() / total
 
@@ -69,7 +70,8 @@ class WeightedCrossEntropy:
             weights = torch.tensor(self.options.weights, dtype=loss.dtype, device=loss.device).reshape(shape)
             return weights.expand_as(loss)
         axes = (0, *range(2, loss.ndim))
-        valid = torch.ones_like(target.regions) if target.valid is None else target.valid.expand_as(target.regions)
+        known = known_entries(target, loss)
+        valid = torch.ones_like(target.regions) if known is None else known.expand_as(target.regions)
         inside = (target.regions & valid).sum(axes).clamp_min(1).reshape(shape)
         outside = (~target.regions & valid).sum(axes).clamp_min(1).reshape(shape)
         return torch.where(target.regions, 1 / inside, 1 / outside).to(loss.dtype)

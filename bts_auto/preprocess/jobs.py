@@ -73,7 +73,8 @@ def _key(settings: str, hashes: Mapping[str, str], files: CaseFiles, *, zeroed: 
 
     `zeroed`: voxels that are not finite were set to 0.
     """
-    return hash_json([settings, [hashes.get(str(file)) for file in files.images], hashes.get(str(files.mask)), zeroed])
+    made_of = [settings, [hashes.get(str(file)) for file in files.images], hashes.get(str(files.mask)), zeroed]
+    return hash_json(made_of if files.annotated is None else [*made_of, files.annotated])
 
 
 def outdated(files: CaseFiles, targets: Sequence[Target], hashes: Mapping[str, str], nan_to_zero: bool) -> list[Target]:
@@ -102,7 +103,7 @@ def run(job: Job) -> Outcome:
         if job.files.mask is not None:
             mask, geometry = read_mask(job.files.mask)
             same_grid(geometry, job.files.mask, volume.geometry, job.files.images[0])
-            known_labels(mask, job.labels, job.files.mask)
+            known_labels(mask, job.labels, job.files.mask, job.files.annotated)
         _store(job, stale, volume, mask, hashes, zeroed=zeroed)
     except Exception as error:
         return Outcome(reason(error), found)
@@ -136,11 +137,13 @@ def _store(
     every = prepare_all(volume, job.plan, [target.configuration for target in targets], mask, mark_outside=True)
     for target, prepared in zip(targets, every, strict=True):
         key = _key(target.settings, hashes, job.files, zeroed=zeroed)
-        record = {"key": key, "sources": sources}
+        record, annotated = {"key": key, "sources": sources}, job.files.annotated
         same = next((store for image, store in made if image is prepared.image), None)
         if same is not None:
-            target.store.share(case, same, prepared, record)
+            target.store.share(case, same, prepared, record, annotated)
             continue
         patch = target.configuration.patch_size
-        target.store.write(case, prepared, labels=job.labels, patch_size=patch, dtype=job.dtype, record=record)
+        target.store.write(
+            case, prepared, labels=job.labels, patch_size=patch, dtype=job.dtype, record=record, annotated=annotated
+        )
         made.append((prepared.image, target.store))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import Annotated
 from bts_auto.errors import DataError
 from bts_auto.files import atomic_folder, read_json, write_json
 from bts_auto.preprocess.foreground import Key, foreground_voxels, pack, unpack
@@ -69,6 +70,12 @@ class StoredCase:
     def annotated(self) -> bool:
         """Whether the mask is an annotation, and not only the non-zero part."""
         return self.properties["annotated"]
+
+    @property
+    def annotated_labels(self) -> Annotated:
+        """The labels and regions that it is annotated for; None: all of them."""
+        names = self.properties.get("annotated_labels")
+        return None if names is None else tuple(names)
 
     @cached_property
     def image(self) -> Any:
@@ -159,6 +166,7 @@ class CaseStore:
         patch_size: Sequence[int] | None = None,
         dtype: str = "float16",
         record: Mapping[str, Any] | None = None,
+        annotated: Annotated = None,
     ) -> None:
         """Store a case, in place of an older one of that name.
 
@@ -172,6 +180,8 @@ class CaseStore:
             "float16" (float32 where that loses too much, see `layout.image_type`) or "float32".
         record : mapping, optional
             JSON values kept with the case, such as hashes of what it was made from.
+        annotated : tuple of str, optional
+            The labels and regions that it is annotated for; None: all.
         """
         mask = prepared.mask if prepared.mask is not None else np.zeros(prepared.image.shape[1:], np.int16)
         found = foreground_voxels(mask, labels, case) if prepared.annotated else {}
@@ -185,9 +195,16 @@ class CaseStore:
             save_array(folder / MASK, mask.astype(mask_type(mask), copy=False), patch_size, shuffle=False)
             np.save(folder / FOREGROUND, joined, allow_pickle=False)
 
-        self._put(case, fill, _properties(case, prepared, table, record))
+        self._put(case, fill, _properties(case, prepared, table, record, annotated))
 
-    def share(self, case: str, other: CaseStore, prepared: Prepared, record: Mapping[str, Any] | None = None) -> None:
+    def share(
+        self,
+        case: str,
+        other: CaseStore,
+        prepared: Prepared,
+        record: Mapping[str, Any] | None = None,
+        annotated: Annotated = None,
+    ) -> None:
         """Store a case whose arrays `other` holds already: its files are linked (copied where the disk cannot link)."""
         source = other.folder / case
         table = other.open(case).properties["foreground"]
@@ -199,7 +216,7 @@ class CaseStore:
                 except OSError:
                     shutil.copyfile(source / name, folder / name)
 
-        self._put(case, fill, _properties(case, prepared, table, record))
+        self._put(case, fill, _properties(case, prepared, table, record, annotated))
 
     def remove(self, case: str) -> None:
         """Remove a case if it is there."""
@@ -220,13 +237,16 @@ class CaseStore:
                     os.fsync(file.fileno())
 
 
-def _properties(case: str, prepared: Prepared, table: list[dict], record: Mapping[str, Any] | None) -> dict[str, Any]:
+def _properties(
+    case: str, prepared: Prepared, table: list[dict], record: Mapping[str, Any] | None, annotated: Annotated
+) -> dict[str, Any]:
     return {
         "version": STORE_VERSION,
         "case": case,
         "shape": list(prepared.image.shape),
         "spacing": list(prepared.steps.spacing),
         "annotated": prepared.annotated,
+        "annotated_labels": None if annotated is None else list(annotated),
         "foreground": table,
         "spatial": prepared.steps.to_json(),
         "record": dict(record or {}),

@@ -81,12 +81,20 @@ def evaluate(
     folders = [predictions] if isinstance(predictions, Path) else list(predictions or ())
     for folder in folders if references is None else [*folders, references]:
         find_masks(folder)
-    known, truth, folders = _subjects(folders, references, labels, regions, dataset, workspace, observer)
+    known, partial, truth, folders = _subjects(folders, references, labels, regions, dataset, workspace, observer)
     chosen = _regions(known, regions)
     scored: dict[str, tuple[Path, Scores]] = {}
     for name, folder in zip(_names(folders), folders, strict=True):
         scores = evaluate_folder(
-            folder, truth, known, metrics=wanted, empty=rule, regions=chosen, workers=workers, observer=observer
+            folder,
+            truth,
+            known,
+            metrics=wanted,
+            empty=rule,
+            regions=chosen,
+            partial=partial,
+            workers=workers,
+            observer=observer,
         )
         scored[name] = (folder, scores)
     if not any(scores.cases for _, scores in scored.values()):
@@ -128,21 +136,25 @@ def _subjects(
     dataset: str | int | None,
     workspace: Path | None,
     observer: Observer,
-) -> tuple[Labels, Path | dict[str, Path], list[Path]]:
-    """What the integers mean, the references, and the folders to score; a workspace is looked at only where needed."""
+) -> tuple[Labels, Mapping[str, tuple[str, ...]], Path | dict[str, Path], list[Path]]:
+    """What the integers mean, which cases are annotated for some only, the references, and the folders to score.
+
+    A workspace is looked at only where needed.
+    """
     from bts_auto.data.labels import Labels
 
     known: Labels | None = None
+    partial: Mapping[str, tuple[str, ...]] = {}
     beside = None if dataset is not None or references is None else _dataset_beside(references)
     if labels is not None:
-        known = Labels.from_dataset(read_json(labels))
+        known, partial = _declared(labels)
     elif beside is not None:
-        known = Labels.from_dataset(read_json(beside))
+        known, partial = _declared(beside)
         observer.note(f"labels: {beside}")
     elif references is not None and dataset is None and regions and all("=" in one for one in regions):
         known = Labels.from_regions(_own_regions(regions))
     if known is not None and folders and references is not None:
-        return known, references, folders
+        return known, partial, references, folders
     try:
         place = locate(dataset, workspace, observer)
     except DataError as error:
@@ -153,7 +165,19 @@ def _subjects(
     last = folders or [place.last_predictions()]
     if not folders:
         observer.note(f"predictions: {last[0]}")
-    return known or place.dataset().labels, references or place.references(), last
+    if known is None:
+        known, partial = place.dataset().labels, place.dataset().partial
+    return known, partial, references or place.references(), last
+
+
+def _declared(path: Path) -> tuple[Labels, dict[str, tuple[str, ...]]]:
+    """What a dataset.json says of the labels, and of cases that are annotated for some of them only."""
+    from bts_auto.data.labels import Labels
+    from bts_auto.data.partial import read_partial_labels
+
+    document = read_json(path)
+    labels = Labels.from_dataset(document)
+    return labels, read_partial_labels(document, labels, path)
 
 
 def _dataset_beside(references: Path) -> Path | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import told
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.scores import Scores
 from bts_auto.model.build import network_with_weights, previous_stage_labels
@@ -82,7 +83,12 @@ class VolumeJudge:
         if self._labels.has_regions and predictor.averages_logits:
             scores = scores + 0.5  # a logit of 0 is a probability of 0.5, where regions are cut
         reference = np.maximum(np.asarray(stored.mask[:], np.int16), 0)
-        labels, ignore = self._labels.scoring(), self._labels.ignore
         return score_case(
-            self._labels.decode(scores), reference, stored.steps.spacing, labels, metrics=("dice",), ignore=ignore
+            self._labels.decode(scores),
+            reference,
+            stored.steps.spacing,
+            self._labels.scoring(),
+            metrics=("dice",),
+            ignore=self._labels.ignore,
+            told=told(self._labels, stored.annotated_labels),
         )

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import Annotated
 from bts_auto.errors import BtsError, DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import SegmentationConfiguration
@@ -47,12 +48,15 @@ class Batch:
         The case of each sample.
     step : int
         Which batch of the run this is.
+    annotated : tuple
+        The labels and regions that each sample is annotated for, None for all of them; empty: all samples in full.
     """
 
     image: torch.Tensor
     mask: torch.Tensor
     cases: tuple[str, ...]
     step: int
+    annotated: tuple[Annotated, ...] = ()
 
 
 class PreviousMasks(Protocol):
@@ -70,6 +74,7 @@ class _Planned:
     draw: Draw | None
     box: list[tuple[int, int]]
     offset: tuple[int, ...]
+    annotated: Annotated
 
 
 class _OpenCases(threading.local):
@@ -251,13 +256,14 @@ class BatchLoader(Iterator[Batch]):
             has_ignore=self._labels.ignore is not None,
             weights=self._weights,
         )
+        annotated = self._opened(position.case).annotated_labels
         if self._augmentation is None:
-            return _Planned(position, None, position.box, (0,) * configuration.dims)
+            return _Planned(position, None, position.box, (0,) * configuration.dims, annotated)
         draw = self._augmentation.draw(self._seed, step, index)
         lead = 3 - configuration.dims
         box = draw.read_box(position.lower[lead:], self._opened(position.case).shape[1 + lead :])
         offset = tuple(first - at for (first, _), at in zip(box, position.lower[lead:], strict=True))
-        return _Planned(position, draw, position.box[:lead] + box, offset)
+        return _Planned(position, draw, position.box[:lead] + box, offset, annotated)
 
     def _read(self, planned: _Planned) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (c, \\*box) and masks (m, \\*box), the second being the previous stage's."""
@@ -335,7 +341,8 @@ class BatchLoader(Iterator[Batch]):
         image, mask = (torch.stack(parts) for parts in zip(*finished, strict=True))
         if self._pin_memory and self._device is None:
             image, mask = image.pin_memory(), mask.pin_memory()
-        return Batch(image, mask, cases, step)
+        annotated = tuple(sample.planned.annotated for sample in samples)
+        return Batch(image, mask, cases, step, annotated if any(annotated) else ())
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto import registry
 from bts_auto.data.case_table import case_weights
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import counts_in
 from bts_auto.data.splits import Split
 from bts_auto.errors import CaseFailure, DataError, ModelError, PlanError
 from bts_auto.events import SILENT, Observer
@@ -129,6 +130,7 @@ def train_fold(
     )
     training_cases, validation_cases = _cases(store, fold, split, observer)
     _check_plateau(plan, config_name, validation_cases)
+    training_cases = _teaching(store, training_cases, labels, observer)
     made_from = _previous_records(plan, config_name, previous, (*training_cases, *validation_cases))
     if budget is not None and budget <= 0:
         raise PlanError(f"a time budget of {budget} s leaves no time to train")
@@ -202,6 +204,21 @@ def _cases(
             f"no preprocessed case is left to train fold {fold}", where=store.folder, mend="run bts_plan_and_preprocess"
         )
     return training, validation
+
+
+def _teaching(store: CaseStore, cases: tuple[str, ...], labels: Labels, observer: Observer) -> tuple[str, ...]:
+    """The cases whose annotation tells something of what is trained; edema alone says nothing of WT, TC and ET."""
+    annotated = {case: names for case in cases if (names := store.open(case).annotated_labels) is not None}
+    useless = [case for case, names in annotated.items() if len(set(counts_in(labels, names))) < 2]
+    if useless:
+        observer.warn(
+            f"{len(useless)} case(s) are left out, annotated for none of {', '.join(labels.foreground)}: "
+            f"{', '.join(useless[:5])}"
+        )
+    taught = tuple(case for case in cases if case not in useless)
+    if not taught:
+        raise DataError("no case is annotated for what is to be trained", where=store.folder)
+    return taught
 
 
 def _weights(

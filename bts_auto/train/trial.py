@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.predict.engine import choose_device
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train.feed import to_device
-from bts_auto.train.loader import BatchLoader
+from bts_auto.train.loader import Batch, BatchLoader
 from bts_auto.train.machine import loader_workers, memory_mb
 from bts_auto.train.objectives.base import At, Objective
 from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
@@ -44,14 +43,14 @@ def random_batch(
     *,
     patch: tuple[int, ...] | None = None,
     size: int | None = None,
-) -> Any:
+) -> Batch:
     """A batch of noise; `patch` and `size` None: the configuration's."""
     generator = torch.Generator().manual_seed(0)
     patch, size = patch or configuration.patch_size, size or configuration.batch_size
     values = torch.tensor(labels.known_values, dtype=torch.int16)
     mask = values[torch.randint(len(values), (size, 1, *patch), generator=generator)]
     image = torch.randn(size, channels, *patch, generator=generator)
-    return SimpleNamespace(image=image.to(device), mask=mask.to(device), cases=("",) * size, step=0)
+    return Batch(image.to(device), mask.to(device), ("",) * size, 0)
 
 
 def input_channels(objective: Objective) -> int:

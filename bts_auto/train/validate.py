@@ -10,6 +10,7 @@ import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import told
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import read_mask, write_mask
 from bts_auto.errors import BtsError, CaseFailure
@@ -124,7 +125,14 @@ def _validate_case(
         )
         write_mask(path, mask, steps.geometry)
     reference, _ = read_mask(reference_path)
-    return score_case(mask, reference, steps.geometry.spacing, fold.labels.scoring(), ignore=fold.labels.ignore)
+    return score_case(
+        mask,
+        reference,
+        steps.geometry.spacing,
+        fold.labels.scoring(),
+        ignore=fold.labels.ignore,
+        told=told(fold.labels, references[case].annotated),
+    )
 
 
 def mean_dice(scores: Scores, labels: Labels) -> dict[str, float]:

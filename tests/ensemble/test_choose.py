@@ -162,6 +162,15 @@ def test_optimism_is_plain_minus_nested(results: Results) -> None:
     assert best.optimism == pytest.approx(best.plain_score - best.nested_score)
 
 
+def test_members_are_not_compared_on_cases_that_are_annotated_in_part(results: Results) -> None:
+    results.add("default__3d_fullres", predictions(results, _good))
+    path = results.raw.folder / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"partial_labels": {"case_01": ["edema"]}}))
+    best = choose(results.folder, results.raw).best
+    assert best.cases == ("case_00", "case_02", "case_03")
+    assert any("case_01 left out: annotated for some labels only" in note for note in best.notes)
+
+
 def test_ranking_as_brats_does(results: Results) -> None:
     results.add("default__2d", predictions(results, _poor))
     results.add("default__3d_fullres", predictions(results, _good))

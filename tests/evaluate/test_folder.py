@@ -131,6 +131,13 @@ def test_ignored_voxels_count_for_nothing() -> None:
     assert found == {"tumour": {"dice": 1.0, "specificity": 1.0}}
 
 
+def test_what_a_reference_was_not_made_for_is_not_scored(folders) -> None:
+    scores = evaluate_folder(*folders, LABELS, partial={"case_1": ("enhancing",)}, metrics=["dice"], empty="brats")
+    told = {region for region, values in scores.cases["case_1"].items() if not math.isnan(values["dice"])}
+    assert told == {"enhancing", "ET"}
+    assert scores.summary()["WT"]["dice"].n == 2
+
+
 def test_scores_are_read_back_as_written(folders, tmp_path: Path) -> None:
     write_mask(folders[0] / "case_2.nii.gz", np.zeros(SHAPE, np.uint8), GEOMETRY)
     scores = evaluate_folder(*folders, LABELS, metrics=["dice", "hd95", "nsd@2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,3 +142,81 @@ def test_bf16_logits_are_summed_in_fp32(name: str, kind: str) -> None:
 def test_one_plane_is_enough(name: str) -> None:
     target = Target(classes=torch.arange(12).reshape(1, 3, 4) % K)
     assert torch.isfinite(make(name)(torch.randn(1, K, 3, 4), target))
+
+
+def in_part(kind: str, seed: int = 0, *, valid: bool = False) -> Target:
+    """The first sample in full; in the second, channel 2 is not annotated (a class counts as background)."""
+    target = truth(kind, seed, valid=valid)
+    full = tuple(range(K))
+    if target.classes is None:
+        return replace(target, counts_in=(full, (0, 1, -1)))
+    classes = target.classes.clone()
+    classes[1][classes[1] == 2] = 0
+    return replace(target, classes=classes, counts_in=(full, (0, 1, 0)))
+
+
+@EVERY_LOSS
+@BOTH_DICE
+def test_a_region_without_annotation_has_no_influence(name: str, batch_dice: bool) -> None:
+    target, loss = in_part("regions"), make(name, batch_dice)
+    logits = random_logits().requires_grad_()
+    value = loss(logits, target)
+    value.backward()
+    assert not logits.grad[1, 2].any()
+    assert logits.grad[0, 2].any()
+    assert logits.grad[1, :2].any()
+    changed, regions = logits.detach().clone(), target.regions.clone()
+    changed[1, 2], regions[1, 2] = random_logits(9)[1, 2], ~regions[1, 2]
+    assert loss(changed, replace(target, regions=regions)).item() == pytest.approx(value.item(), abs=1e-12)
+
+
+@EVERY_LOSS
+@BOTH_DICE
+def test_a_class_without_annotation_is_one_with_the_background(name: str, batch_dice: bool) -> None:
+    """What the network gives to one may as well go to the other."""
+    target, loss, logits = in_part("classes"), make(name, batch_dice), random_logits()
+    moved = logits.clone()
+    both = logits[1, [0, 2]].logsumexp(0)
+    share = torch.rand(SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    moved[1, 0], moved[1, 2] = both + share.log(), both + (1 - share).log()
+    assert loss(moved, target).item() == pytest.approx(loss(logits, target).item(), abs=1e-12)
+
+
+@EVERY_LOSS
+@EVERY_KIND
+@BOTH_DICE
+@pytest.mark.parametrize("valid", [False, True])
+def test_gradient_in_part_equals_finite_differences(name: str, kind: str, batch_dice: bool, valid: bool) -> None:
+    target, loss = in_part(kind, valid=valid), make(name, batch_dice)
+    logits = random_logits().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: loss(z, target), (logits,), fast_mode=True)
+
+
+@EVERY_LOSS
+@EVERY_KIND
+@BOTH_DICE
+def test_perfection_in_part(name: str, kind: str, batch_dice: bool) -> None:
+    target = in_part(kind)
+    perfect = perfect_logits(target)
+    if kind == "classes":  # any share of the background may be what was not looked for
+        perfect[1, 2] = perfect[1, 0]
+    assert make(name, batch_dice)(perfect, target).item() == pytest.approx(PERFECT.get(name, 0), abs=1e-6)
+
+
+@EVERY_LOSS
+@EVERY_KIND
+@BOTH_DICE
+def test_everything_annotated_equals_saying_nothing(name: str, kind: str, batch_dice: bool) -> None:
+    target, loss, logits = truth(kind), make(name, batch_dice), random_logits()
+    said = replace(target, counts_in=(tuple(range(K)),) * B)
+    assert loss(logits, said).item() == pytest.approx(loss(logits, target).item(), abs=1e-12)
+
+
+@EVERY_LOSS
+def test_nothing_annotated_is_finite_and_without_gradient(name: str) -> None:
+    target = replace(truth("regions"), counts_in=((-1,) * K,) * B)
+    logits = random_logits().requires_grad_()
+    value = make(name)(logits, target)
+    value.backward()
+    assert torch.isfinite(value)
+    assert not logits.grad.any()

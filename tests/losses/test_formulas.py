@@ -87,6 +87,19 @@ def test_binary_cross_entropy_is_a_mean_over_valid_voxels_and_regions() -> None:
     torch.testing.assert_close(found, each[VALID.expand_as(each)].mean())
 
 
+def test_classes_that_are_not_told_apart_share_their_probability() -> None:
+    """Class 2 of the first sample was not looked for: the loss is that of two classes."""
+    classes = CLASSES.clone()
+    classes[0][classes[0] == 2] = 0
+    target = Target(classes[:1], counts_in=((0, 1, 0),))
+    background, first = (P[0, 0] + P[0, 2]).log(), P[0, 1].log()
+    of_truth = torch.where(classes[0] == 1, first, background)
+    loss = registry.component("loss", "cross_entropy")
+    plain, smoothed = (loss(registry.options("loss", "cross_entropy", {"label_smoothing": s})) for s in (0, 0.1))
+    torch.testing.assert_close(plain(LOGITS[:1], target), -of_truth.mean())
+    torch.testing.assert_close(smoothed(LOGITS[:1], target), -(0.9 * of_truth + 0.05 * (background + first)).mean())
+
+
 def test_weighted_cross_entropy() -> None:
     weights = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
     expected = torch.nn.functional.cross_entropy(LOGITS, CLASSES, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -117,6 +118,16 @@ def test_only_the_changed_case_is_redone(done: Path) -> None:
     assert preprocess(done) == []
     changed = {name for name, time in written(done).items() if before.get(name) != time}
     assert changed == {f"{name}/case_001" for name in NAMES}
+
+
+def test_a_case_that_turns_out_to_be_annotated_in_part_is_redone(done: Path) -> None:
+    before, declared = written(done), json.loads((done / "dataset.json").read_text())
+    more = {"partial_labels": {"case_001": ["necrosis", "edema", "enhancing"]}}
+    (done / "dataset.json").write_text(json.dumps(declared | more))
+    assert preprocess(done) == []
+    assert {name for name, time in written(done).items() if before[name] != time} == {f"{n}/case_001" for n in NAMES}
+    assert store(done).open("case_001").annotated_labels == ("necrosis", "edema", "enhancing")
+    assert store(done).open("case_000").annotated_labels is None
 
 
 def test_a_new_case_is_added_and_a_missing_one_removed(done: Path) -> None:

@@ -16,6 +16,8 @@ TUMOUR = Labels({"background": (0,), "necrosis": (1,), "edema": (2,)})
 class MemoryCase:
     """One case; `read` pads with image 0 and mask -1."""
 
+    annotated_labels: tuple[str, ...] | None = None
+
     def __init__(self, case: str, image: np.ndarray, mask: np.ndarray, foreground: Mapping | None = None) -> None:
         self.case, self.image, self.mask = case, image.astype(np.float32), mask.astype(np.int16)
         labels = [int(v) for v in np.unique(mask) if v > 0]

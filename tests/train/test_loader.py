@@ -226,3 +226,10 @@ def test_closing_ends_the_workers() -> None:
     before = threading.active_count()
     batches(2, workers=3)
     assert threading.active_count() == before
+
+
+def test_batches_say_what_their_cases_are_annotated_for() -> None:
+    store = make_store(1)
+    assert batches(1, store=store)[0].annotated == ()
+    store.stored["case_0"].annotated_labels = ("edema",)
+    assert batches(1, store=store)[0].annotated == (("edema",),) * 2

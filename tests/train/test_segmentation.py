@@ -113,3 +113,26 @@ def test_a_wrong_number_of_weights_is_refused_in_words() -> None:
 def test_weights_that_leave_nothing_are_refused() -> None:
     with pytest.raises(PlanError, match="deep_supervision_weights"):
         tiny_plan(deep_supervision_weights=(0.0, 0.0)).configuration(NAME)
+
+
+@pytest.mark.parametrize("plan", [tiny_plan(), region_plan()])
+def test_what_a_sample_is_not_annotated_for_is_not_counted(plan) -> None:
+    objective, one = make(plan), batch(0)
+    name, other = objective.measured
+    with torch.no_grad():
+        _, both = objective.measure({LABELLED: one})
+        halves = [replace(one, image=one.image[i : i + 1], mask=one.mask[i : i + 1]) for i in range(2)]
+        _, first = objective.measure({LABELLED: halves[0]})
+        _, found = objective.measure({LABELLED: replace(one, annotated=(None, (name,)))})
+    index, missing = objective.measured.index(name), objective.measured.index(other)
+    assert found.fn[index] == both.fn[index]
+    assert (found.tp[missing], found.fp[missing]) == (first.tp[missing], first.fp[missing])
+
+
+def test_a_region_without_annotation_teaches_nothing() -> None:
+    objective, one = make(region_plan()), batch(0)
+    losses = []
+    for values in (one.mask, torch.where(one.mask == 1, 2, one.mask)):  # whole is the same, core is not
+        (phase,) = objective.phases({LABELLED: replace(one, mask=values, annotated=(("whole",),) * 2)}, At(0, 0.0))
+        losses.append(phase.loss.item())
+    assert losses[0] == losses[1]

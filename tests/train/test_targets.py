@@ -42,3 +42,19 @@ def test_ignored_voxels_are_background_and_not_valid() -> None:
         truth = target.classes if target.regions is None else target.regions[:, :1]
         assert truth is not None
         assert truth.flatten().int().tolist() == [0, 0, 1, 0]
+
+
+def test_what_was_not_looked_for_counts_as_background() -> None:
+    labels = Labels({"background": (0,), "necrosis": (1,), "edema": (2,), "enhancing": (4,)})
+    target = TargetMaker(labels)(mask(0, 2, 2, 0).expand(2, -1, -1, -1, -1), (None, ("edema",)))
+    assert target.counts_in == ((0, 1, 2, 3), (0, 0, 2, 0))
+    assert target.classes is not None
+    assert target.classes[1].flatten().tolist() == [0, 2, 2, 0]
+
+
+def test_parts_of_an_annotated_region_become_one_class() -> None:
+    labels = Labels({"background": (0,), "necrosis": (1,), "edema": (2,), "enhancing": (4,)})
+    target = TargetMaker(labels)(mask(0, 1, 2, 4), (("WT",),))
+    assert target.classes is not None
+    assert target.classes.flatten().tolist() == [0, 1, 1, 1]
+    assert target.counted().tolist() == [[True, True, False, False]]

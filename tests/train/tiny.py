@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import Plan
 from bts_auto.train.journal import JOURNAL, read_journal
+from bts_auto.train.loader import Batch
 from bts_auto.train.loop import Limits, Loop, Parts
 from bts_auto.train.objectives.segmentation import Segmentation
 from bts_auto.train.options import PolyOptions, SegmentationOptions
@@ -23,16 +24,6 @@ from bts_auto.train.stopping import Interruption
 
 NAME = "3d_fullres"
 PATCH = (8, 8, 8)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """As the loader gives them."""
-
-    image: torch.Tensor
-    mask: torch.Tensor
-    cases: tuple[str, ...]
-    step: int
 
 
 def tiny_plan(labels: dict | None = None, network: dict | None = None, **training: Any) -> Plan:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from bts_auto import registry
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import told
 from bts_auto.errors import PlanError
 from bts_auto.networks.auxiliary import PresenceClassifier, Reconstruction
 from bts_auto.plan.schema import Plan
@@ -51,6 +52,7 @@ class MultiTask(Segmentation):
         trunk: Any = self._network
         self._encode, self._decode = trunk.encode, trunk.decode
         self._weights = options
+        self._labels, self._looked_for = labels, options.presence
         self._present = torch.tensor(_members(labels, options.presence))
         features, strides = configuration.features_per_stage, configuration.strides
         self._stage = len(features) - 2
@@ -86,9 +88,9 @@ class MultiTask(Segmentation):
         labelled, unlabelled, weights = batch[LABELLED], batch[UNLABELLED].image, self._weights
         features = self._encode(labelled.image)
         outputs = self._decode(list(features))
-        _, loss, parts, _ = self._supervise(outputs["logits"], labelled.mask)
+        _, loss, parts, _ = self._supervise(outputs["logits"], labelled)
         with torch.autocast(unlabelled.device.type, enabled=False):
-            presence = functional.cross_entropy(self._classifier(features[-1].float()), self._is_present(labelled.mask))
+            presence = self._presence_loss(self._classifier(features[-1].float()), labelled)
         others = self._encode(unlabelled, self._stage + 1)
         pairs = (features[self._stage], labelled.image), (others[self._stage], unlabelled)
         errors, divergences = zip(*(self._reconstruct(*pair) for pair in pairs), strict=True)
@@ -106,6 +108,15 @@ class MultiTask(Segmentation):
             made, mean, log_variance = self._reconstruction(features.float(), image.shape[2:])
             divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
             return functional.mse_loss(made, image), divergence
+
+    def _presence_loss(self, logits: Tensor, batch: Any) -> Tensor:
+        """Mean cross entropy over the samples whose annotation tells whether what is looked for is there; else 0."""
+        present = self._is_present(batch.mask)
+        if not any(batch.annotated):
+            return functional.cross_entropy(logits, present)
+        known = torch.tensor([self._looked_for in told(self._labels, names) for names in batch.annotated])
+        losses = functional.cross_entropy(logits, present, reduction="none") * known.to(logits.device)
+        return losses.sum() / known.sum().clamp_min(1)
 
     def _is_present(self, mask: Tensor) -> Tensor:
         """Whether each mask of (b, 1, \\*s) holds one of the integers that are looked for: int64 of shape (b,)."""

@@ -12,7 +12,7 @@ from bts_auto import registry
 from bts_auto.data.labels import Labels
 from bts_auto.errors import PlanError
 from bts_auto.losses.deep_supervision import DeepSupervision, downsample_target
-from bts_auto.losses.target import Target
+from bts_auto.losses.target import Target, over_space
 from bts_auto.model.build import build_network
 from bts_auto.plan.schema import Plan
 from bts_auto.train.objectives.base import LABELLED, At, Confusion, Phase
@@ -69,25 +69,23 @@ class Segmentation:
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """One phase: the summed loss terms over all scales."""
         labelled = batch[LABELLED]
-        _, loss, parts, _ = self._supervise(self._forward(labelled.image)["logits"], labelled.mask)
+        _, loss, parts, _ = self._supervise(self._forward(labelled.image)["logits"], labelled)
         yield Phase("network", loss, dict(zip(self._term_names, parts, strict=True)))
 
     def measure(self, batch: Mapping[str, Any]) -> tuple[Tensor, Confusion]:
         """Loss and counts over the batch; voxels that are not valid count nowhere."""
         labelled = batch[LABELLED]
-        logits, loss, _, target = self._supervise(self._forward(labelled.image)["logits"], labelled.mask)
+        logits, loss, _, target = self._supervise(self._forward(labelled.image)["logits"], labelled)
         return loss, self._count(logits[0], target)
 
-    def _supervise(
-        self, outputs: list[Tensor], mask: Tensor
-    ) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
+    def _supervise(self, outputs: list[Tensor], batch: Any) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
         """Logits, loss, its terms and the target at full resolution.
 
         The loss is computed in float32 whatever the network's precision.
         """
-        with torch.autocast(mask.device.type, enabled=False):
+        with torch.autocast(batch.mask.device.type, enabled=False):
             logits = [scale.float() for scale in outputs]
-            target = self._target(mask)
+            target = self._target(batch.mask, batch.annotated)
             if self._supervision is None:
                 self._supervision = self._make_supervision(len(logits))
             targets = downsample_target(target, [scale.shape[2:] for scale in logits])
@@ -114,11 +112,22 @@ class Segmentation:
             reference = target.classes[:, None] == channels
         if target.valid is not None:
             predicted, reference = predicted & target.valid, reference & target.valid
+        told = _told(target)
+        if told is not None:
+            predicted, reference = predicted & over_space(told, logits), reference & over_space(told, logits)
         tp = (predicted & reference).sum(axes)
         counts = torch.stack([tp, predicted.sum(axes) - tp, reference.sum(axes) - tp])
         if self._skip_background:
             counts = counts[:, 1:]
         return Confusion(*counts.cpu().numpy())
+
+
+def _told(target: Target) -> Tensor | None:
+    """The channels that a sample's annotation tells from all others, bool of shape (b, k); None: all."""
+    if target.counts_in is None:
+        return None
+    rows = [[into == k and sample.count(k) == 1 for k, into in enumerate(sample)] for sample in target.counts_in]
+    return torch.tensor(rows, device=target.device)
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.partial import Annotated, counts_in
 from bts_auto.losses.target import Target
 
 
@@ -14,21 +18,36 @@ class TargetMaker:
 
     Plain labels become the index of their network channel, regions one bool channel each. Negative values (voxels
     outside the scan's non-zero box) are background; the ignore label is background in a voxel that is not valid.
+    Labels that a sample is not annotated for are one with the background (or with each other, where a region is
+    annotated and not its parts), and regions that it is not annotated for do not count.
     """
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._members = labels.members()
         self._consecutive = not labels.has_regions and self._members == tuple((i,) for i in range(len(self._members)))
+        self._counts_in = functools.cache(functools.partial(counts_in, labels))
 
-    def __call__(self, mask: Tensor) -> Target:
-        """Convert integers of shape (b, 1, *s)."""
+    def __call__(self, mask: Tensor, annotated: Sequence[Annotated] = ()) -> Target:
+        """Convert integers of shape (b, 1, *s).
+
+        Parameters
+        ----------
+        annotated : sequence of tuple of str
+            The labels and regions that each sample is annotated for, None for all; empty: all samples in full.
+        """
+        channels = tuple(map(self._counts_in, annotated)) if any(annotated) else None
         valid = None if self._labels.ignore is None else mask != self._labels.ignore
         if valid is not None:
             mask = mask.masked_fill(~valid, 0)
         if self._labels.has_regions:
-            return Target(classes=None, regions=self._regions(mask), valid=valid, maps={})
-        return Target(classes=self._classes(mask[:, 0]), regions=None, valid=valid, maps={})
+            return Target(regions=self._regions(mask), valid=valid, counts_in=channels)
+        classes = self._classes(mask[:, 0])
+        if channels is not None:
+            classes = torch.stack(
+                [torch.tensor(into, device=mask.device)[one] for into, one in zip(channels, classes, strict=True)]
+            )
+        return Target(classes=classes, valid=valid, counts_in=channels)
 
     def _classes(self, mask: Tensor) -> Tensor:
         if self._consecutive:
