@@ -59,6 +59,7 @@ setup(
         "dev": ["ruff", "mypy", "pre-commit"],
         "openvino": ["openvino>=2025.0"],
         "tb": ["tensorboard>=2.14"],
+        "hpo": ["optuna>=3.0"],
     },
     entry_points={"console_scripts": [f"bts_{name} = bts_auto.cli.{name}:main" for name in COMMANDS]},
     classifiers=["Programming Language :: Python :: 3", "Operating System :: OS Independent"],

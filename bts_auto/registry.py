@@ -141,6 +141,12 @@ TABLE: dict[str, dict[str, Entry]] = {
             "bts_auto.postprocess.volume_gate:volume_gate", "bts_auto.postprocess.options:VolumeGateOptions"
         ),
     },
+    "threshold_search": {
+        "draws": Entry(
+            "bts_auto.ensemble.threshold_draws:DrawSearch", "bts_auto.postprocess.options:ThresholdDrawsOptions"
+        ),
+        "grid": Entry("bts_auto.ensemble.thresholds:GridSearch"),
+    },
     "logger": {
         "mlflow": Entry("bts_auto.train.loggers:MLflow"),
         "tensorboard": Entry("bts_auto.train.loggers:TensorBoard"),

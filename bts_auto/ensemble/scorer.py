@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bts_auto import registry
 from bts_auto.combine.cache import CachedProbabilities
 from bts_auto.combine.combiners import combine
 from bts_auto.combine.saved import CacheSource
@@ -18,7 +19,7 @@ from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.discover import Trained
 from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
-from bts_auto.ensemble.thresholds import MOST_REGIONS, DiceTable, best_thresholds
+from bts_auto.ensemble.thresholds import MOST_REGIONS
 from bts_auto.errors import DataError
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.empty import EMPTY_RULES
@@ -83,7 +84,7 @@ class Scorer:
         self._references = references
         self.regions = labels.tumour_regions() or {name: labels.values[name] for name in labels.foreground}
         self._known: dict[tuple[Candidate, str, str], np.ndarray] = {}
-        self._tables: dict[tuple[Candidate, str], np.ndarray] = {}
+        self._tables: dict[tuple[Candidate, str], Any] = {}
 
     def scores(self, candidate: Candidate, rules: Rules, cases: Sequence[str]) -> np.ndarray:
         """Shape (cases, regions, metrics)."""
@@ -121,23 +122,32 @@ class Scorer:
         return np.array([[found[region][metric] for metric in self.metrics] for region in self.regions])
 
     def fitted_thresholds(self, candidate: Candidate, cases: Sequence[str]) -> Component | None:
-        """The rule of a threshold for each region that is best on `cases`; None where members know no regions."""
+        """The rule of thresholds that are best on `cases`, searched as the candidate's own rule says.
+
+        Without such a rule they are searched on a grid where members know regions; None where nothing can be searched.
+        """
         if not cases or not all(self.trained[i].has_probabilities for i in candidate.members):
             return None
         labels = Labels.common([self._outputs_of(i, cases[0]) for i in candidate.members])
-        if not labels.has_regions or len(labels.outputs) > MOST_REGIONS:
-            return None
+        wanted = _threshold_search(candidate.rules)
+        if wanted is None:
+            if not labels.has_regions or len(labels.outputs) > MOST_REGIONS:
+                return None
+            wanted = Component(name="grid")
+        options = registry.options("threshold_search", wanted.name, wanted.options)
+        search = registry.component("threshold_search", wanted.name)(labels, self.regions, options)
         fold_of = self.trained[candidate.members[0]].fold_of
-        tables = ((fold_of(case), self._table(candidate, case, labels)) for case in cases)
-        return Component(name="thresholds", options={"values": best_thresholds(tables, labels)})
+        by_fold: dict[int, list[Any]] = {}
+        for case in cases:
+            by_fold.setdefault(fold_of(case), []).append(self._evidence(candidate, case, search))
+        how = {"search": search.component.model_dump(mode="json")} if search.component.name != "grid" else {}
+        return Component(name="thresholds", options={"values": search.best(by_fold)} | how)
 
-    def _table(self, candidate: Candidate, case: str, labels: Labels) -> np.ndarray:
-        """Dice of a case for every combination of thresholds, worked out once."""
+    def _evidence(self, candidate: Candidate, case: str, search: Any) -> Any:
+        """What a search for thresholds keeps of a case, worked out once."""
         if (candidate, case) not in self._tables:
             _, reference, _, context = self._case(candidate, case, True)
-            assert context.probabilities is not None
-            table = DiceTable(labels, self.regions).of(context.probabilities, reference)
-            self._tables[candidate, case] = table.astype(np.float32)
+            self._tables[candidate, case] = search.of(context.probabilities, reference)
         return self._tables[candidate, case]
 
     def _outputs_of(self, member: int, case: str) -> Labels:
@@ -186,3 +196,9 @@ class Scorer:
         if not all(case in one.caches for one in chosen):
             return self.labels
         return Labels.common([self._labels_of(CachedProbabilities(one.caches[case]).outputs) for one in chosen])
+
+
+def _threshold_search(rules: Rules) -> Component | None:
+    """The search that the last of the rules `thresholds` among `rules` names."""
+    named = [registry.options("postprocessing", rule.name, rule.options) for rule in rules if rule.name == "thresholds"]
+    return named[-1].search if named else None

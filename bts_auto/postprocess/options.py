@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from bts_auto import registry
 from bts_auto.documents import Document
+from bts_auto.plan.schema import Component
 
 NEXT = "next"
 _BECOMES = "the label that removed voxels get; 'next': the most probable of the others (needs probabilities)"
@@ -102,10 +104,29 @@ class SmoothingOptions(RuleOptions):
     radius: int = Field(1, ge=1, description="voxels; the neighbourhood is a cube of 2 radius + 1")
 
 
+class ThresholdDrawsOptions(Document):
+    """Options of threshold_search draws: how many combinations are tried for each fold, and how they are drawn."""
+
+    draws: int = Field(1000, ge=1)
+    sampler: Literal["tpe", "random"] | None = Field(
+        None, description="tpe: Optuna's tree-structured Parzen estimator; None: that where it is installed"
+    )
+
+
 class ThresholdsOptions(RuleOptions):
     """Options of thresholds."""
 
-    values: dict[str, float] = Field(description="region or label -> probability above which it is painted")
+    values: dict[str, float] = Field(
+        default_factory=dict, description="region or label -> probability above which it is painted; 0.5 otherwise"
+    )
+    search: Component | None = Field(None, description="how bts_ensemble fits the values; None: over a grid")
+
+    @field_validator("search")
+    @classmethod
+    def _search_is_known(cls, search: Component | None) -> Component | None:
+        if search is not None:
+            registry.options("threshold_search", search.name, search.options)
+        return search
 
     @property
     def starts_anew(self) -> bool:
