@@ -43,6 +43,8 @@ TABLE: dict[str, dict[str, Entry]] = {
         ),
     },
     "loss": {
+        "boundary": Entry("bts_auto.losses.boundary:Boundary", "bts_auto.losses.options:BoundaryOptions"),
+        "hausdorff": Entry("bts_auto.losses.hausdorff:Hausdorff", "bts_auto.losses.options:HausdorffOptions"),
         "dice": Entry("bts_auto.losses.dice:SoftDice", "bts_auto.losses.options:DiceOptions"),
         "cross_entropy": Entry(
             "bts_auto.losses.cross_entropy:CrossEntropy", "bts_auto.losses.options:CrossEntropyOptions"

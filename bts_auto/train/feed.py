@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +15,18 @@ OpenStream = Callable[[str, int], Iterable[Any]]
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch (a dataclass) with its tensors on `device`."""
-    if device.type == "cpu":
-        return batch
-    moved = {
-        name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)
-    }
-    return replace(batch, **moved)
+    """The batch (a dataclass) with its tensors, and those in mappings, on `device`."""
+    return batch if device.type == "cpu" else replace(batch, **_moved(vars(batch), device))
+
+
+def _moved(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    moved: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device, non_blocking=True)
+        elif isinstance(value, Mapping):
+            moved[name] = _moved(value, device)
+    return moved
 
 
 class Feed:

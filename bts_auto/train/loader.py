@@ -11,10 +11,10 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ from bts_auto.plan.schema import SegmentationConfiguration
 from bts_auto.preprocess.store import CaseStore, StoredCase
 from bts_auto.train.augment.defaults import default_augmentation
 from bts_auto.train.augment.pipeline import Augmentation, Draw
+from bts_auto.train.maps import MapMaker
 from bts_auto.train.sampler import CaseInfo, Position, draw_sample
 
 _OPEN_CASES = 16  # kept open by each worker: a file handle and the voxel lists (about 1 MB) each
@@ -50,6 +51,8 @@ class Batch:
         Which batch of the run this is.
     annotated : tuple
         The labels and regions that each sample is annotated for, None for all of them; empty: all samples in full.
+    maps : mapping of str to Tensor, shape (b, m, \\*s)
+        Maps of the truth that the plan's losses ask for (:mod:`bts_auto.losses.maps`).
     """
 
     image: torch.Tensor
@@ -57,6 +60,7 @@ class Batch:
     cases: tuple[str, ...]
     step: int
     annotated: tuple[Annotated, ...] = ()
+    maps: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class PreviousMasks(Protocol):
@@ -191,6 +195,7 @@ class BatchLoader(Iterator[Batch]):
         self._cases = _Cases(cases, self._opened)
         self._channels = self._cases.opened(cases[0]).shape[0]
         self._augmentation = self._build_augmentation() if augment else None
+        self._make_maps = MapMaker(configuration, labels)
         self._device, self._pin_memory, self._observer = device, pin_memory, observer
         self._step = start_step
         self._pool = ThreadPoolExecutor(workers, "loader", lambda: torch.set_num_threads(1)) if workers else None
@@ -281,25 +286,26 @@ class BatchLoader(Iterator[Batch]):
             planned = self._plan(step, index)
             case = planned.position.case
             image, mask = self._read(planned)
-            if self._device is None:
-                image, mask = self._finish(planned, image, mask)
+            sample = _Sample(planned, image, mask, {})
+            return sample if self._device is not None else self._finish(sample)
         except BtsError:
             raise
         except Exception as error:
             raise DataError(
                 f"sample {index} of step {step} could not be prepared ({type(error).__name__}: {error})", where=case
             ) from error
-        return _Sample(planned, image, mask)
 
-    def _finish(self, planned: _Planned, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augment; then outside the volume is background, and the previous mask becomes channels."""
+    def _finish(self, sample: _Sample) -> _Sample:
+        """Augment; then outside the volume is background, the previous mask becomes channels, and maps are made."""
+        planned, image, mask = sample.planned, sample.image, sample.mask
         if self._augmentation is not None and planned.draw is not None:
             image, mask = self._augmentation.apply(planned.draw, image, mask, planned.offset)
         mask = mask.clamp_(min=0)
         if self._previous is not None:
             one_hot = [(mask[1] == label).to(image.dtype) for label in self._previous_labels]
             image, mask = torch.cat([image, torch.stack(one_hot)]), mask[:1]
-        return image, mask
+        maps = self._make_maps(mask[None], (planned.annotated,))
+        return _Sample(planned, image, mask, {name: made[0] for name, made in maps.items()})
 
     # -- one batch, in the caller's thread
 
@@ -334,15 +340,15 @@ class BatchLoader(Iterator[Batch]):
     def _assemble(self, step: int, samples: list[_Sample]) -> Batch:
         cases = tuple(sample.planned.position.case for sample in samples)
         if self._device is not None:
-            moved = [(s.planned, s.image.to(self._device), s.mask.to(self._device)) for s in samples]
-            finished = [self._finish(*sample) for sample in moved]
-        else:
-            finished = [(sample.image, sample.mask) for sample in samples]
-        image, mask = (torch.stack(parts) for parts in zip(*finished, strict=True))
+            moved = [replace(s, image=s.image.to(self._device), mask=s.mask.to(self._device)) for s in samples]
+            samples = [self._finish(sample) for sample in moved]
+        image, mask = torch.stack([s.image for s in samples]), torch.stack([s.mask for s in samples])
+        maps = {name: torch.stack([s.maps[name] for s in samples]) for name in samples[0].maps}
         if self._pin_memory and self._device is None:
             image, mask = image.pin_memory(), mask.pin_memory()
+            maps = {name: one.pin_memory() for name, one in maps.items()}
         annotated = tuple(sample.planned.annotated for sample in samples)
-        return Batch(image, mask, cases, step, annotated if any(annotated) else ())
+        return Batch(image, mask, cases, step, annotated if any(annotated) else (), maps)
 
 
 @dataclass(frozen=True)
@@ -350,3 +356,4 @@ class _Sample:
     planned: _Planned
     image: torch.Tensor
     mask: torch.Tensor
+    maps: Mapping[str, torch.Tensor]

@@ -27,6 +27,7 @@ from bts_auto.preprocess.store import CaseStore
 from bts_auto.train.feed import to_device
 from bts_auto.train.loader import Batch, BatchLoader
 from bts_auto.train.machine import loader_workers, memory_mb
+from bts_auto.train.maps import MapMaker
 from bts_auto.train.objectives.base import At, Objective
 from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
 from bts_auto.train.step import Stepper
@@ -50,7 +51,8 @@ def random_batch(
     values = torch.tensor(labels.known_values, dtype=torch.int16)
     mask = values[torch.randint(len(values), (size, 1, *patch), generator=generator)]
     image = torch.randn(size, channels, *patch, generator=generator)
-    return Batch(image.to(device), mask.to(device), ("",) * size, 0)
+    maps = MapMaker(configuration, labels)(mask)
+    return to_device(Batch(image, mask, ("",) * size, 0, maps=maps), device)
 
 
 def input_channels(objective: Objective) -> int:

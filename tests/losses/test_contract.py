@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bts_auto import registry
+from bts_auto.losses.maps import MAPS
 from bts_auto.losses.target import Target
 
 B, K, SIZE = 2, 3, (3, 4, 5)
@@ -23,12 +24,18 @@ def make(name: str, batch_dice: bool = False, **options: object) -> Callable[[Te
     return registry.component("loss", name)(registry.options("loss", name, options), batch_dice=batch_dice)
 
 
+def mapped(target: Target) -> Target:
+    """With all the maps that losses may ask for."""
+    spacing = (1.0,) * len(target.size)
+    return replace(target, maps={name: make_map(target, spacing, K) for name, make_map in MAPS.items()})
+
+
 def truth(kind: str, seed: int = 0, *, valid: bool = False) -> Target:
     generator = torch.Generator().manual_seed(seed)
     known = torch.rand(B, 1, *SIZE, generator=generator) > 0.3 if valid else None
     if kind == "classes":
-        return Target(classes=torch.randint(0, K, (B, *SIZE), generator=generator), valid=known)
-    return Target(regions=torch.rand(B, K, *SIZE, generator=generator) > 0.6, valid=known)
+        return mapped(Target(classes=torch.randint(0, K, (B, *SIZE), generator=generator), valid=known))
+    return mapped(Target(regions=torch.rand(B, K, *SIZE, generator=generator) > 0.6, valid=known))
 
 
 def perfect_logits(target: Target) -> Tensor:
@@ -78,10 +85,10 @@ def test_what_is_not_valid_has_no_influence(name: str, kind: str, batch_dice: bo
     target, loss = truth(kind, valid=True), make(name, batch_dice)
     assert target.valid is not None
     other_truth = truth(kind, seed=5)
-    elsewhere = Target(
+    elsewhere = replace(
+        target,
         classes=None if target.classes is None else target.classes.where(target.valid[:, 0], other_truth.classes),
         regions=None if target.regions is None else target.regions.where(target.valid, other_truth.regions),
-        valid=target.valid,
     )
     logits = random_logits().requires_grad_()
     value = loss(logits, target)
@@ -95,7 +102,7 @@ def test_what_is_not_valid_has_no_influence(name: str, kind: str, batch_dice: bo
 @EVERY_KIND
 def test_everything_valid_equals_no_mask(name: str, kind: str) -> None:
     target, loss, logits = truth(kind), make(name), random_logits()
-    masked = Target(target.classes, target.regions, torch.ones(B, 1, *SIZE, dtype=torch.bool))
+    masked = replace(target, valid=torch.ones(B, 1, *SIZE, dtype=torch.bool))
     assert loss(logits, masked).item() == pytest.approx(loss(logits, target).item(), abs=1e-12)
 
 
@@ -104,7 +111,7 @@ def test_everything_valid_equals_no_mask(name: str, kind: str) -> None:
 @BOTH_DICE
 def test_nothing_valid_is_finite_and_without_gradient(name: str, kind: str, batch_dice: bool) -> None:
     target = truth(kind)
-    nowhere = Target(target.classes, target.regions, torch.zeros(B, 1, *SIZE, dtype=torch.bool))
+    nowhere = replace(target, valid=torch.zeros(B, 1, *SIZE, dtype=torch.bool))
     logits = random_logits().requires_grad_()
     value = make(name, batch_dice)(logits, nowhere)
     value.backward()
@@ -117,9 +124,9 @@ def test_nothing_valid_is_finite_and_without_gradient(name: str, kind: str, batc
 @BOTH_DICE
 def test_an_empty_class_is_finite_and_trains(name: str, kind: str, batch_dice: bool) -> None:
     target = (
-        Target(classes=torch.zeros(B, *SIZE, dtype=torch.long))
+        mapped(Target(classes=torch.zeros(B, *SIZE, dtype=torch.long)))
         if kind == "classes"
-        else Target(regions=torch.zeros(B, K, *SIZE, dtype=torch.bool))
+        else mapped(Target(regions=torch.zeros(B, K, *SIZE, dtype=torch.bool)))
     )
     logits = random_logits().requires_grad_()
     value = make(name, batch_dice)(logits, target)
@@ -140,7 +147,7 @@ def test_bf16_logits_are_summed_in_fp32(name: str, kind: str) -> None:
 
 @EVERY_LOSS
 def test_one_plane_is_enough(name: str) -> None:
-    target = Target(classes=torch.arange(12).reshape(1, 3, 4) % K)
+    target = mapped(Target(classes=torch.arange(12).reshape(1, 3, 4) % K))
     assert torch.isfinite(make(name)(torch.randn(1, K, 3, 4), target))
 
 
@@ -152,7 +159,7 @@ def in_part(kind: str, seed: int = 0, *, valid: bool = False) -> Target:
         return replace(target, counts_in=(full, (0, 1, -1)))
     classes = target.classes.clone()
     classes[1][classes[1] == 2] = 0
-    return replace(target, classes=classes, counts_in=(full, (0, 1, 0)))
+    return mapped(replace(target, classes=classes, counts_in=(full, (0, 1, 0))))
 
 
 @EVERY_LOSS

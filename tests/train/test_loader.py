@@ -13,6 +13,8 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.raw import RawDataset
 from bts_auto.errors import DataError
 from bts_auto.events import Observer
+from bts_auto.losses.maps import signed_distance
+from bts_auto.losses.target import Target
 from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
 from bts_auto.preprocess.store import CaseStore
 from bts_auto.train import loader as loader_module
@@ -233,3 +235,13 @@ def test_batches_say_what_their_cases_are_annotated_for() -> None:
     assert batches(1, store=store)[0].annotated == ()
     store.stored["case_0"].annotated_labels = ("edema",)
     assert batches(1, store=store)[0].annotated == (("edema",),) * 2
+
+
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+def test_maps_that_losses_ask_for_fit_the_augmented_masks(device: torch.device | None) -> None:
+    configuration = make_configuration(training={"loss": [{"name": "dice"}, {"name": "boundary", "weight": 0.01}]})
+    (batch,) = batches(1, configuration, device=device)
+    truth = Target(classes=batch.mask[:, 0].long())
+    assert batch.maps.keys() == {"signed_distance"}
+    assert torch.equal(batch.maps["signed_distance"], signed_distance(truth, configuration.spacing, 3))
+    assert batches(1)[0].maps == {}

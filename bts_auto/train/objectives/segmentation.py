@@ -85,7 +85,7 @@ class Segmentation:
         """
         with torch.autocast(batch.mask.device.type, enabled=False):
             logits = [scale.float() for scale in outputs]
-            target = self._target(batch.mask, batch.annotated)
+            target = self._target(batch.mask, batch.annotated, batch.maps)
             if self._supervision is None:
                 self._supervision = self._make_supervision(len(logits))
             targets = downsample_target(target, [scale.shape[2:] for scale in logits])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,26 +28,30 @@ class TargetMaker:
         self._consecutive = not labels.has_regions and self._members == tuple((i,) for i in range(len(self._members)))
         self._counts_in = functools.cache(functools.partial(counts_in, labels))
 
-    def __call__(self, mask: Tensor, annotated: Sequence[Annotated] = ()) -> Target:
+    def __call__(
+        self, mask: Tensor, annotated: Sequence[Annotated] = (), maps: Mapping[str, Tensor] | None = None
+    ) -> Target:
         """Convert integers of shape (b, 1, *s).
 
         Parameters
         ----------
         annotated : sequence of tuple of str
             The labels and regions that each sample is annotated for, None for all; empty: all samples in full.
+        maps : mapping of str to Tensor, optional
+            What losses have asked for.
         """
         channels = tuple(map(self._counts_in, annotated)) if any(annotated) else None
         valid = None if self._labels.ignore is None else mask != self._labels.ignore
         if valid is not None:
             mask = mask.masked_fill(~valid, 0)
         if self._labels.has_regions:
-            return Target(regions=self._regions(mask), valid=valid, counts_in=channels)
+            return Target(regions=self._regions(mask), valid=valid, maps=maps or {}, counts_in=channels)
         classes = self._classes(mask[:, 0])
         if channels is not None:
             classes = torch.stack(
                 [torch.tensor(into, device=mask.device)[one] for into, one in zip(channels, classes, strict=True)]
             )
-        return Target(classes=classes, valid=valid, counts_in=channels)
+        return Target(classes=classes, valid=valid, maps=maps or {}, counts_in=channels)
 
     def _classes(self, mask: Tensor) -> Tensor:
         if self._consecutive:
