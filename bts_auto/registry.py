@@ -102,6 +102,11 @@ TABLE: dict[str, dict[str, Entry]] = {
         "torch": Entry("bts_auto.predict.engine_torch:TorchEngine"),
         "openvino": Entry("bts_auto.predict.engine_openvino:OpenVinoEngine"),
     },
+    "executor": {
+        "dask": Entry("bts_auto.execute.dask_cluster:DaskCluster", "bts_auto.execute.options:DaskOptions"),
+        "local": Entry("bts_auto.execute.local:LocalProcesses", "bts_auto.execute.options:LocalOptions"),
+        "serial": Entry("bts_auto.execute.serial:Serial", "bts_auto.execute.options:SerialOptions"),
+    },
     "combiner": {
         "by_region": Entry("bts_auto.combine.combiners:by_region", "bts_auto.combine.options:ByRegionOptions"),
         "geometric_mean": Entry("bts_auto.combine.combiners:geometric", "bts_auto.combine.options:WeightedOptions"),

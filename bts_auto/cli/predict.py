@@ -26,13 +26,21 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--tile", metavar="SIZE", help="'patch', 'whole' or voxels along each axis: 96 or 96,96,64")
     how.add_argument("--engine", default="auto", help="auto, torch or openvino")
     how.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the network")
-    how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, several (cuda:0,cuda:1) or auto (all)")
     how.add_argument("--save-probabilities", action="store_true", help="also one float16 image per label or region")
     how.add_argument("--save-uncertainty", action="store_true", help="also the entropy over folds and mirrors")
     how.add_argument("--preview", action="store_true", help="also a picture of each case with its mask's outlines")
     how.add_argument("--overwrite", action="store_true", help="do finished cases again")
     how.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
     how.add_argument("--part", metavar="I/N", help="only every N-th case, starting with the I-th (for job arrays)")
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--executor", metavar="NAME",
+        help="serial (this process), local (one for each device) or dask (default: serial, local with several GPUs)",
+    )  # fmt: skip
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of the Dask cluster that is to work: tcp://10.0.0.7:8786"
+    )
 
     def work(arguments: argparse.Namespace, observer):
         from bts_auto import steps
@@ -57,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
             overwrite=arguments.overwrite,
             nan_to_zero=arguments.nan_to_zero,
             part=common.part(arguments.part),
+            executor=arguments.executor,
+            scheduler=arguments.scheduler,
             observer=observer,
         )
 

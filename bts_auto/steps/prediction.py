@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bts_auto import machine
 from bts_auto.errors import BtsError, CaseFailure, ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
@@ -16,6 +15,7 @@ from bts_auto.steps.place import Outcome, locate, merged
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
     from bts_auto.model.fold import TrainedFold
+    from bts_auto.plan.schema import Plan
     from bts_auto.predict.predictor import CasePredictor, Segmenter
 
 DEFAULT_RECIPE = "default"
@@ -43,6 +43,8 @@ def predict(
     overwrite: bool = False,
     nan_to_zero: bool = False,
     part: tuple[int, int] | None = None,
+    executor: str | None = None,
+    scheduler: str | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
     """Segment every case of a folder.
@@ -65,32 +67,32 @@ def predict(
         Do finished cases again.
     part : tuple of int, optional
         ``(i, n)``: only the i-th of n parts of the cases, counted from 1.
+    executor : {"serial", "local", "dask"}, optional
+        Where cases are worked on: in this process, in one process for each device, on a Dask cluster. Default: local
+        where `device` names several or several GPUs are there, dask where `scheduler` is given, else serial.
+    scheduler : str, optional
+        Address of the Dask cluster's scheduler.
     """
-    from bts_auto.predict.folder import predict_folder
+    from bts_auto.predict.cases import CaseTask
+    from bts_auto.predict.folder import spread_folder
+    from bts_auto.predict.output import Extras
+    from bts_auto.steps.workers import LoadModel, choose_executor
 
-    machine.keep_freed_memory()
-
-    how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision, "device": device}
-    place = None
-    if model is not None:
-        predictor = _from_file(model, how, observer)
-    else:
-        place = locate(dataset, workspace, observer)
-        predictor = _from_results(place.results, recipe, configuration, folds, how, observer)
-    result = predict_folder(
-        predictor,
+    how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision}
+    place = locate(dataset, workspace, observer) if model is None else None
+    load = LoadModel(model, place.results if place else None, recipe, configuration, folds, how, observer)
+    result = spread_folder(
+        CaseTask(load, overwrite=overwrite, nan_to_zero=nan_to_zero),
         input,
         output,
-        save_probabilities=save_probabilities,
-        save_uncertainty=save_uncertainty,
-        overwrite=overwrite,
-        nan_to_zero=nan_to_zero,
+        extras=Extras(probabilities=save_probabilities, uncertainty=save_uncertainty),
         part=part,
+        executor=choose_executor(executor, scheduler, device, input),
         observer=observer,
     )
     if place is not None:
         place.remember_predictions(output)
-    undrawn = _draw(predictor, input, output, result.done, nan_to_zero, observer) if preview else []
+    undrawn = _draw(result.plan, input, output, result.done, nan_to_zero, observer) if preview else []
     line = f"{len(result.done)} masks: {output}"
     return Outcome(
         len(result.done),
@@ -101,15 +103,15 @@ def predict(
 
 
 def _draw(
-    predictor: Segmenter, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer
+    plan: Plan, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer
 ) -> list[CaseFailure]:
     """One picture for each finished case; returns those that could not be drawn."""
     from bts_auto.data.readers import read_mask, read_volume, suffix_of
     from bts_auto.predict.folder import find_inputs
     from bts_auto.report.overlay import write_overlay
 
-    plan, labels = predictor.plan, predictor.plan.label_set()
-    found, failures = find_inputs(input, predictor)[0], []
+    labels = plan.label_set()
+    found, failures = find_inputs(input, plan)[0], []
     for case in observer.track(cases, "Drawing"):
         images = found[case].images
         try:
@@ -121,7 +123,7 @@ def _draw(
     return failures
 
 
-def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:
+def predictor_from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:
     from bts_auto.ensemble.best import BEST_FILE
     from bts_auto.model.fold import TrainedFold
     from bts_auto.model.package import install_package, package_documents
@@ -133,10 +135,10 @@ def _from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmente
         documents = package_documents(model)
         if BEST_FILE in documents:
             write_json(Path(folder) / BEST_FILE, documents[BEST_FILE])
-        return _from_results(Path(folder), None, None, None, how, observer)
+        return predictor_from_results(Path(folder), None, None, None, how, observer)
 
 
-def _from_results(
+def predictor_from_results(
     results: Path,
     recipe: str | None,
     configuration: str | None,

@@ -1,0 +1,118 @@
+"""Where the cases of a prediction are worked on, and how the model gets there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bts_auto import machine
+from bts_auto.errors import PlanError
+from bts_auto.events import SILENT, Observer, Task
+
+if TYPE_CHECKING:
+    from bts_auto.execute.contract import Executor
+    from bts_auto.predict.predictor import Segmenter
+
+
+class _Notes(Observer):
+    """Keeps notes and passes everything else on."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.notes: list[str] = []
+        self._observer = observer
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        self._observer.warn(message)
+
+    def detail(self, message: str) -> None:
+        self._observer.detail(message)
+
+    def task(self, title: str, total: int | None = None, unit: str = "case") -> Task:
+        return self._observer.task(title, total, unit)
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Loads the model that is meant, wherever the cases are worked on.
+
+    Attributes
+    ----------
+    model : Path or None
+        A package, or the folder of a fold; None: one of `results`.
+    results : Path or None
+        ``results/DatasetXXX_Name``.
+    recipe, configuration, folds
+        See :func:`predict`.
+    how : dict
+        Arguments of :class:`bts_auto.predict.predictor.CasePredictor`, but for the device.
+    observer : Observer
+        Hears of tiles; it stays behind when this goes to another process.
+    """
+
+    model: Path | None
+    results: Path | None
+    recipe: str | None
+    configuration: str | None
+    folds: Sequence[str | int] | None
+    how: dict[str, Any]
+    observer: Observer = SILENT
+
+    def __post_init__(self) -> None:
+        for name in ("model", "results"):  # a worker may stand in another folder
+            path = getattr(self, name)
+            object.__setattr__(self, name, path and path.absolute())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"observer": SILENT}
+
+    def __call__(self, device: str) -> tuple[Segmenter, list[str]]:
+        """The model on `device`, and what a user should know about the choice."""
+        from bts_auto.steps.prediction import predictor_from_file, predictor_from_results
+
+        machine.keep_freed_memory()
+        how, told = self.how | {"device": device}, _Notes(self.observer)
+        if self.model is not None:
+            return predictor_from_file(self.model, how, told), told.notes
+        assert self.results is not None
+        return predictor_from_results(self.results, self.recipe, self.configuration, self.folds, how, told), told.notes
+
+
+def choose_executor(name: str | None, scheduler: str | None, device: str, input: Path) -> Executor:
+    """The executor of that name; None: the one that the other arguments speak of.
+
+    Raises
+    ------
+    PlanError
+        When the arguments do not fit together.
+    """
+    from bts_auto.execute.contract import open_executor
+
+    if scheduler is not None:
+        name = name or "dask"
+    devices = [device] if name == "dask" else _devices(device, input)
+    name = name or ("local" if len(devices) > 1 else "serial")
+    if (scheduler is None) == (name == "dask"):
+        raise PlanError("--executor dask and --scheduler ADDRESS belong together")
+    options: dict[str, dict[str, Any]] = {
+        "dask": {"scheduler": scheduler, "device": device},
+        "local": {"devices": devices},
+        "serial": {"device": device},
+    }
+    return open_executor(name, **options.get(name, {}))
+
+
+def _devices(device: str, input: Path) -> list[str]:
+    """The devices of ``cuda:0,cuda:1``; for ``auto`` all GPUs, if there are several and more than one case."""
+    if device != "auto":
+        return [one.strip() for one in device.split(",")]
+    import torch
+
+    count = torch.cuda.device_count()
+    several = count > 1 and len(list(itertools.islice(input.glob("*_0000.*"), 2))) > 1
+    return [f"cuda:{number}" for number in range(count)] if several else ["auto"]
