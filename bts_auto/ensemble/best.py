@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bts_auto.documents import Document, parse
+from bts_auto.ensemble.calibration import Calibration
 from bts_auto.errors import PlanError
 from bts_auto.files import read_json, write_json
 from bts_auto.plan.schema import Component
@@ -57,7 +58,8 @@ class Best(Document):
     """The chosen pipeline of a dataset.
 
     `plain_score` is the mean Dice on the cases that the choice was made with, `nested_score` that of choices each made
-    without the cases that they are scored on, `optimism` the difference.
+    without the cases that they are scored on, `optimism` the difference. `calibration` turns the members' mean
+    probability into one that can be taken at its word; masks do not depend on it.
     """
 
     version: int = BEST_VERSION
@@ -75,6 +77,7 @@ class Best(Document):
     optimism: float | None = None
     candidates: tuple[ScoredCandidate, ...] = ()
     tried_rules: tuple[TriedRule, ...] = ()
+    calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
 
     def combiner_options(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.volume import Volume
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.best import Best
+from bts_auto.ensemble.calibration import calibrated
 from bts_auto.ensemble.join import uses_probabilities
 from bts_auto.plan.schema import Plan
 from bts_auto.postprocess.context import need_probabilities
@@ -60,7 +61,9 @@ class JointPredictor:
     def describe(self) -> dict[str, Any]:
         """What decides about the masks, as JSON."""
         choice = self.best.model_dump(mode="json", include={"combiner", "weights", "postprocessing"})
-        return {"members": [member.describe() for member in self.members], **choice}
+        calibration = self.best.calibration
+        temperatures = {} if calibration is None else calibration.temperatures()
+        return {"members": [member.describe() for member in self.members], **choice, "temperatures": temperatures}
 
     def prepare(self, volume: Volume) -> list[Prepared]:
         """The scan in each member's grid."""
@@ -116,7 +119,12 @@ class JointPredictor:
         return CacheSource(CachedProbabilities(path), self.labels)
 
     def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
-        """The members' mean probability of each label or region in the scan's grid, one at a time."""
+        """The members' mean probability of each label or region in the scan's grid, calibrated, one at a time."""
+        if self.best.calibration is None:
+            return self._mean(prediction)
+        return calibrated(lambda: self._mean(prediction), self.labels, self.best.calibration)
+
+    def _mean(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
         assert isinstance(prediction, _Joint)
         weights = np.asarray(self.best.weights or [1.0] * len(self.members), np.float32)
         streams = [self._stream(member, one) for member, one in zip(self.members, prediction.members, strict=True)]
@@ -134,5 +142,5 @@ class JointPredictor:
         return ((name, np.sum([own[i] for i in several], axis=0)) for name, several in channels)
 
     def uncertainty(self, prediction: Prediction) -> np.ndarray:
-        """Entropy of the members' mean probability, 0 (sure) to 1."""
+        """Entropy of the members' calibrated mean probability, 0 (sure) to 1."""
         return entropy_of((array for _, array in self.probabilities(prediction)), self.labels)

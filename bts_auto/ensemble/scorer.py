@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,14 @@ import numpy as np
 from bts_auto import registry
 from bts_auto.combine.cache import CachedProbabilities
 from bts_auto.combine.combiners import combine
+from bts_auto.combine.probabilities import weighted
 from bts_auto.combine.saved import CacheSource
+from bts_auto.data.crop import bounding_box
 from bts_auto.data.labels import Labels
 from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.discover import Trained
+from bts_auto.ensemble.evidence import ZONE_MM
 from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
 from bts_auto.ensemble.thresholds import MOST_REGIONS
 from bts_auto.errors import DataError
@@ -60,6 +64,17 @@ class Candidate:
     def combiner_options(self) -> dict[str, Any]:
         """The combiner's options with the weights."""
         return json.loads(self.options) | ({} if self.weights is None else {"weights": self.weights})
+
+
+@dataclass(frozen=True)
+class Told:
+    """A case in a box around all foreground: `mask` and `reference` (z, y, x), mean `probabilities` (k, z, y, x)."""
+
+    mask: np.ndarray
+    probabilities: np.ndarray
+    reference: np.ndarray
+    labels: Labels
+    spacing: tuple[float, ...]
 
 
 class Scorer:
@@ -165,19 +180,12 @@ class Scorer:
     ) -> tuple[np.ndarray, np.ndarray, Geometry, Context]:
         """The combined mask of a case, its reference, their grid, and what rules may know."""
         reference, geometry = read_mask(self._references[case])
-        chosen = [self.trained[i] for i in candidate.members]
-        if candidate.picks:
-            picks = dict(candidate.picks)
-            chosen = [self.trained[picks[self.trained[candidate.members[0]].fold_of(case)]]]
+        chosen = self._chosen(candidate, case)
         pooled = len(chosen) > 1 and uses_probabilities(candidate.combiner)
         combiner, options = candidate.combiner, candidate.combiner_options()
         if len(chosen) == 1:
             combiner, options = "mean", {}
-        labels, sources = self.labels, []
-        if pooled or probabilities:
-            caches = [CachedProbabilities(one.caches[case]) for one in chosen]
-            labels = Labels.common([self._labels_of(cached.outputs) for cached in caches])
-            sources = [CacheSource(cached, labels) for cached in caches]
+        labels, sources = self._sources(chosen, case) if pooled or probabilities else (self.labels, [])
         if pooled:
             mask = combine_sources(combiner, sources, labels, options)
         else:
@@ -187,6 +195,32 @@ class Scorer:
             raise DataError(f"predicted on a grid of {mask.shape}, the reference has {reference.shape}", where=case)
         joined = join_sources(combiner, sources, labels, options) if probabilities else None
         return mask, reference, geometry, Context(labels, geometry.spacing, probabilities=joined)
+
+    def _chosen(self, candidate: Candidate, case: str) -> list[Trained]:
+        """The members that answer for a case."""
+        if not candidate.picks:
+            return [self.trained[i] for i in candidate.members]
+        fold = self.trained[candidate.members[0]].fold_of(case)
+        return [self.trained[dict(candidate.picks)[fold]]]
+
+    def _sources(self, chosen: Sequence[Trained], case: str) -> tuple[Labels, list[CacheSource]]:
+        caches = [CachedProbabilities(one.caches[case]) for one in chosen]
+        labels = Labels.common([self._labels_of(cached.outputs) for cached in caches])
+        return labels, [CacheSource(cached, labels) for cached in caches]
+
+    def confidence_in(self, candidate: Candidate, rules: Rules, case: str) -> Told:
+        """What a candidate says of a case and how sure it is: its mask after `rules`, its members' mean probability."""
+        full = arrange((*candidate.rules, *rules))
+        mask, reference, geometry, context = self._case(candidate, case, need_probabilities(full))
+        mask = apply_rules(mask, full, context)
+        chosen = self._chosen(candidate, case)
+        labels, sources = self._sources(chosen, case)
+        box = _around(
+            [*(source.active for source in sources), bounding_box((reference != 0) | (mask != 0))], geometry, ZONE_MM
+        )
+        weights = candidate.weights if len(chosen) > 1 else None
+        mean = weighted((source.read(box) for source in sources), weights)
+        return Told(mask[box], mean, reference[box], labels, geometry.spacing)
 
     def _labels_of(self, outputs: tuple[str, ...]) -> Labels:
         return self.labels if outputs == self.labels.outputs else self.labels.as_regions()
@@ -202,3 +236,13 @@ def _threshold_search(rules: Rules) -> Component | None:
     """The search that the last of the rules `thresholds` among `rules` names."""
     named = [registry.options("postprocessing", rule.name, rule.options) for rule in rules if rule.name == "thresholds"]
     return named[-1].search if named else None
+
+
+def _around(boxes: Sequence[Sequence[slice]], geometry: Geometry, margin: float) -> tuple[slice, ...]:
+    """The smallest box that holds all `boxes` and `margin` mm around them, as far as the grid goes."""
+    out = []
+    for axis, step, size in zip(zip(*boxes, strict=True), geometry.spacing, geometry.size, strict=True):
+        voxels = math.ceil(margin / step)
+        low, high = min(one.start for one in axis), max(one.stop for one in axis)
+        out.append(slice(max(0, low - voxels), min(size, high + voxels)))
+    return tuple(out)

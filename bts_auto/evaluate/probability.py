@@ -7,6 +7,7 @@ gathers the voxels of many cases, without keeping them, for the same scores over
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,6 +141,24 @@ def _table(index: np.ndarray, probabilities: np.ndarray, reference: np.ndarray, 
     return Reliability(confidence, frequency, counts)
 
 
+def reliability_of_counts(tables: Sequence[tuple[np.ndarray, np.ndarray]], bins: int = _BINS) -> Reliability:
+    """The reliability table of voxels that were counted by their probability.
+
+    Parameters
+    ----------
+    tables : sequence of (ndarray, shape (n,); ndarray of int, shape (2, n))
+        Of each case the probabilities, and how many voxels of each are outside and inside the region.
+    """
+    voxels, confidence, frequency = np.zeros((3, bins))
+    for level, (outside, inside) in tables:
+        index, both = _bin_of(level, bins), outside.astype(np.int64) + inside
+        voxels += np.bincount(index, both, bins)
+        confidence += np.bincount(index, both * level, bins)
+        frequency += np.bincount(index, inside, bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(confidence / voxels, frequency / voxels, voxels.astype(np.int64))
+
+
 def expected_calibration_error(probabilities: np.ndarray, reference: np.ndarray, bins: int = _BINS) -> float:
     """Expected calibration error of a region's probabilities over equally wide bins; 0 is best.
 
@@ -190,10 +209,5 @@ class Pooled:
 
     def reliability(self, bins: int = _BINS) -> Reliability:
         """The reliability table of everything added so far."""
-        level = np.arange(_FINE + 1) / _FINE
-        index, voxels = _bin_of(level, bins), self._positive + self._negative
-        counts = np.bincount(index, voxels, bins)
-        with np.errstate(invalid="ignore"):
-            confidence = np.bincount(index, voxels * level, bins) / counts
-            frequency = np.bincount(index, self._positive, bins) / counts
-        return Reliability(confidence, frequency, counts.astype(np.int64))
+        counts = np.stack([self._negative, self._positive])
+        return reliability_of_counts([(np.arange(_FINE + 1) / _FINE, counts)], bins)

@@ -13,12 +13,13 @@ from bts_auto.steps.place import Outcome
 from bts_auto.steps.prediction import predict
 from bts_auto.steps.prepare import convert_brats, fingerprint, plan, plan_and_preprocess, preprocess
 from bts_auto.steps.recipes import recipes
-from bts_auto.steps.scoring import choose, combine
+from bts_auto.steps.scoring import choose, clean_caches, combine
 from bts_auto.steps.training import stop_training
 
 __all__ = [
     "Outcome",
     "choose",
+    "clean_caches",
     "combine",
     "convert_brats",
     "demo",

@@ -12,6 +12,9 @@ from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
+    from bts_auto.ensemble.calibration import Calibration
+
+RELIABILITY_FILE = "reliability.png"
 
 
 def combine(
@@ -49,8 +52,45 @@ def choose(
     choice = choose_best(
         place.results, place.dataset(), place.preprocessed, search=True if search else None, observer=observer
     )
-    lines = (*_choice_lines(choice.best), f"remembered for bts_predict: {choice.path}")
-    return Outcome(1, (), {"best": choice.best.model_dump(mode="json"), "path": str(choice.path)}, lines)
+    data = {"best": choice.best.model_dump(mode="json"), "path": str(choice.path)}
+    lines = _choice_lines(choice.best)
+    if choice.best.calibration is not None:
+        from bts_auto.report.reliability import write_reliability
+
+        picture = place.results / RELIABILITY_FILE
+        write_reliability(picture, choice.best.calibration)
+        data["reliability"] = str(picture)
+        lines += [*_calibration_lines(choice.best.calibration), f"  reliability: {picture}"]
+    lines.append(f"remembered for bts_predict: {choice.path}")
+    return Outcome(1, (), data, tuple(lines))
+
+
+def clean_caches(
+    *, dataset: str | int | None = None, workspace: Path | None = None, observer: Observer = SILENT
+) -> Outcome:
+    """Remove the cached probabilities that validation leaves for `choose`.
+
+    ``bts_train CONFIG FOLD --val`` makes them again.
+    """
+    from bts_auto.ensemble.clean import remove_caches
+
+    place = locate(dataset, workspace, observer)
+    files, size = remove_caches(place.results)
+    mend = "; bts_train CONFIG FOLD --val makes them again" if files else ""
+    line = f"{files} cached cases removed, {size / 1e6:.1f} MB{mend}"
+    return Outcome(1, (), {"removed": files, "bytes": size}, (line,))
+
+
+def _calibration_lines(calibration: Calibration) -> list[str]:
+    """What temperatures do to cases that they were not fitted on, in words."""
+    lines = [
+        f"confidence within {calibration.zone_mm:g} mm of tumour, each case under temperatures fitted without it:",
+    ]
+    for name, one in calibration.regions.items():
+        if one.error_before is not None and one.error_after is not None:
+            used = f"temperature {one.temperature:.2f}" if one.helps else "no temperature, none helps"
+            lines.append(f"  {name}: {used}, calibration error {one.error_before:.4f} -> {one.error_after:.4f}")
+    return lines
 
 
 def _choice_lines(best: Best) -> list[str]:

@@ -45,7 +45,7 @@ def validate_fold(
     """Predict and score `cases`; writes ``validation/CASE.*`` and ``validation/scores.json`` in the fold's folder.
 
     A case that fails is named and the others go on. Masks that these weights have written before are scored again, not
-    predicted again.
+    predicted again, unless their cached probabilities are gone.
 
     Parameters
     ----------
@@ -106,7 +106,8 @@ def _validate_case(
         raise BtsError("has no reference mask in the raw dataset", where=case)
     steps = store.open(case).steps
     path = folder / f"{case}{fold.plan.file_ending}"
-    if path.exists():
+    cache = folder / f"{case}{CACHE_ENDING}"
+    if path.exists() and cache.exists():
         mask, _ = read_mask(path)
     else:
         image = np.asarray(store.open(case).image[:], np.float32)
@@ -116,7 +117,7 @@ def _validate_case(
         mask = predictor.export(scores, steps)
         # For choosing among ensembles; the mask is written last and says that both are there.
         write_probabilities(
-            folder / f"{case}{CACHE_ENDING}",
+            cache,
             scores,
             steps,
             fold.labels,
