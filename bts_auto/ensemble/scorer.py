@@ -22,6 +22,7 @@ from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.discover import Trained
 from bts_auto.ensemble.evidence import ZONE_MM
+from bts_auto.ensemble.gate import fit_gate
 from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
 from bts_auto.ensemble.thresholds import MOST_REGIONS
 from bts_auto.errors import DataError
@@ -100,6 +101,7 @@ class Scorer:
         self.regions = labels.tumour_regions() or {name: labels.values[name] for name in labels.foreground}
         self._known: dict[tuple[Candidate, str, str], np.ndarray] = {}
         self._tables: dict[tuple[Candidate, str], Any] = {}
+        self._predicted_ml: dict[tuple[Candidate, str, tuple[str, ...]], tuple[float, ...]] = {}
 
     def scores(self, candidate: Candidate, rules: Rules, cases: Sequence[str]) -> np.ndarray:
         """Shape (cases, regions, metrics)."""
@@ -164,6 +166,35 @@ class Scorer:
             _, reference, _, context = self._case(candidate, case, True)
             self._tables[candidate, case] = search.of(context.probabilities, reference)
         return self._tables[candidate, case]
+
+    def fitted_gate(self, candidate: Candidate, cases: Sequence[str]) -> Component | None:
+        """The rule that gives up enhancing tumour by two volumes, fitted on `cases`; None where it gains nothing."""
+        inner = self.labels.tumour_regions()
+        core = [value for value in inner.get("TC", ()) if value not in inner["ET"]]
+        if not cases or not core:
+            return None
+        other = next(name for name, members in self.labels.values.items() if members == (core[0],))
+        pooled = all(self.trained[i].has_probabilities for i in candidate.members)
+        options = {"region": "ET", "other": other, "becomes": "next" if pooled else other}
+        always = Component(name="volume_gate", options=options | {"at_most_ml": 1e9, "above_ml": 0.0})
+        kept, given_up = self.many(candidate, [(), (always,)], cases)
+        dice = self.metrics.index("dice")
+        gain = (given_up[:, :, dice] - kept[:, :, dice]).mean(axis=1)
+        volumes = np.array([self._volumes(candidate, case, ("ET", other)) for case in cases])
+        bounds = fit_gate(volumes[:, 0], volumes[:, 1], gain)
+        if bounds is None:
+            return None
+        return Component(name="volume_gate", options=options | {"at_most_ml": bounds[0], "above_ml": bounds[1]})
+
+    def _volumes(self, candidate: Candidate, case: str, names: tuple[str, ...]) -> tuple[float, ...]:
+        """Predicted volumes in ml, worked out once."""
+        if (candidate, case, names) not in self._predicted_ml:
+            mask, _, geometry, context = self._case(candidate, case, need_probabilities(candidate.rules))
+            mask = apply_rules(mask, arrange(candidate.rules), context)
+            voxel_ml = float(np.prod(geometry.spacing)) / 1000
+            found = tuple(np.count_nonzero(context.mask(mask, name)) * voxel_ml for name in names)
+            self._predicted_ml[candidate, case, names] = found
+        return self._predicted_ml[candidate, case, names]
 
     def _outputs_of(self, member: int, case: str) -> Labels:
         return self._labels_of(CachedProbabilities(self.trained[member].caches[case]).outputs)

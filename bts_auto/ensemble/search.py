@@ -101,6 +101,7 @@ def candidate_rules(scorer: Scorer) -> list[Component]:
     ]
     rules += [Component(name="fill_holes", options={"region": region} if region else {}) for region in regions]
     rules.append(Component(name="smoothing"))
+    rules += [Component(name="morphology", options={"operation": operation}) for operation in ("open", "close")]
     if "ET" in scorer.regions:
         rules += [
             Component(name="small_region", options={"region": "ET", "voxels": voxels})
@@ -129,8 +130,8 @@ def search_rules(
     """
     accepted: Rules = ()
     remaining = candidate_rules(scorer)
-    fitted = scorer.fitted_thresholds(candidate, cases)
-    remaining += [] if fitted is None else [fitted]
+    fitted = (scorer.fitted_thresholds(candidate, cases), scorer.fitted_gate(candidate, cases))
+    remaining += [rule for rule in fitted if rule is not None]
     tried: dict[str, TriedRule] = {}
     for number in range(_MOST_RULES):
         chains = [(*accepted, rule) for rule in remaining]

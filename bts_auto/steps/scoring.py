@@ -11,10 +11,11 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
-    from bts_auto.ensemble.best import Best
+    from bts_auto.ensemble.best import Best, TriedRule
     from bts_auto.ensemble.calibration import Calibration
 
 RELIABILITY_FILE = "reliability.png"
+_REFUSED_SHOWN = 5
 
 
 def combine(
@@ -93,6 +94,23 @@ def _calibration_lines(calibration: Calibration) -> list[str]:
     return lines
 
 
+def _rule_lines(tried: Sequence[TriedRule]) -> list[str]:
+    """Which post-processing was accepted, and the most promising of what was turned down, with what each changed."""
+    if not tried:
+        return []
+    refused = sorted((one for one in tried if not one.accepted), key=lambda one: -one.difference)
+    lines = [f"post-processing, {len(tried)} rules tried, by change of the mean Dice (95 % interval over cases):"]
+    shown = [("accepted", one) for one in tried if one.accepted]
+    shown += [("turned down", one) for one in refused[:_REFUSED_SHOWN]]
+    for word, one in shown:
+        interval = "" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
+        options = ", ".join(f"{key} {value}" for key, value in one.rule.options.items())
+        lines.append(f"  {word}: {one.rule.name} {options}".rstrip() + f": {one.difference:+.4f}{interval}")
+    if len(refused) > _REFUSED_SHOWN:
+        lines.append(f"  turned down: {len(refused) - _REFUSED_SHOWN} others; best.json names them")
+    return lines
+
+
 def _choice_lines(best: Best) -> list[str]:
     """What was tried and what was chosen, in words."""
     lines = [f"mean Dice on {len(best.cases)} cross-validated cases:"]
@@ -103,6 +121,7 @@ def _choice_lines(best: Best) -> list[str]:
     lines.append("chosen: " + " + ".join(member.name for member in best.members))
     if best.postprocessing:
         lines.append("then: " + ", ".join(rule.name for rule in best.postprocessing))
+    lines += _rule_lines(best.tried_rules)
     if best.nested_score is not None and best.optimism is not None:
         lines.append(
             f"expected on new cases: {best.nested_score:.4f} (the choice itself flatters by {best.optimism:.4f})"
