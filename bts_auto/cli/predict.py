@@ -28,7 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the network")
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, several (cuda:0,cuda:1) or auto (all)")
     how.add_argument("--save-probabilities", action="store_true", help="also one float16 image per label or region")
-    how.add_argument("--save-uncertainty", action="store_true", help="also the entropy over folds and mirrors")
+    how.add_argument("--save-uncertainty", action="store_true", help="also entropy and disagreement of the members")
+    how.add_argument(
+        "--mc-dropout", type=int, default=0, metavar="N",
+        help="each network answers N times under its dropout, each answer a member (networks with dropout, in torch)",
+    )  # fmt: skip
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of these draws")
     how.add_argument("--preview", action="store_true", help="also a picture of each case with its mask's outlines")
     how.add_argument("--overwrite", action="store_true", help="do finished cases again")
     how.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
@@ -61,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
             device=arguments.device,
             save_probabilities=arguments.save_probabilities,
             save_uncertainty=arguments.save_uncertainty,
+            mc_dropout=arguments.mc_dropout,
+            seed=arguments.seed,
             preview=arguments.preview,
             overwrite=arguments.overwrite,
             nan_to_zero=arguments.nan_to_zero,

@@ -115,7 +115,7 @@ class JointPredictor:
 
     def _keep(self, path: Path, member: CasePredictor, prepared: Prepared, scores: np.ndarray) -> Source:
         resampling, logits = member.configuration.resampling, member.averages_logits
-        write_probabilities(path, scores, prepared.steps, member.labels, resampling, logits=logits)
+        write_probabilities(path, member.split(scores)[0], prepared.steps, member.labels, resampling, logits=logits)
         return CacheSource(CachedProbabilities(path), self.labels)
 
     def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
@@ -144,3 +144,20 @@ class JointPredictor:
     def uncertainty(self, prediction: Prediction) -> np.ndarray:
         """Entropy of the members' calibrated mean probability, 0 (sure) to 1."""
         return entropy_of((array for _, array in self.probabilities(prediction)), self.labels)
+
+    def mutual_information(self, prediction: Prediction) -> np.ndarray:
+        """How much all folds, mirrored copies and members disagree, on the scale of the entropy.
+
+        As they answer, not calibrated. A member that was trained on plain labels among others that were trained on
+        regions counts as one answer, whose folds agree.
+        """
+        assert isinstance(prediction, _Joint)
+        total = entropy_of((array for _, array in self._mean(prediction)), self.labels)
+        weights = np.asarray(self.best.weights or [1.0] * len(self.members), np.float32)
+        for weight, member, one in zip(weights / weights.sum(), self.members, prediction.members, strict=True):
+            if member.labels.outputs == self.labels.outputs:
+                own = member.own_entropy(one)
+            else:
+                own = entropy_of((array for _, array in self._stream(member, one)), self.labels)
+            total = total - weight * own
+        return np.clip(total, 0, None)

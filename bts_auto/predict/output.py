@@ -34,7 +34,8 @@ class Extras:
     npz : bool
         The same as one float16 array (k, z, y, x), ``CASE.npz``, with the channels in nnU-Net's order.
     uncertainty : bool
-        Entropy of the averaged answer, ``uncertainty/CASE.nii.gz``.
+        Entropy of the averaged answer, ``uncertainty/CASE_entropy.nii.gz``, and how much the members disagree about it,
+        ``uncertainty/CASE_mutual_information.nii.gz``.
     """
 
     probabilities: bool = False
@@ -111,8 +112,7 @@ class CaseOutput:
             if self.extras.probabilities or self.extras.npz:
                 self._write_probabilities(prediction, predictor)
             if self.extras.uncertainty:
-                path = self.folder / UNCERTAINTY_FOLDER / f"{self.files.case}{_MAP_ENDING}"
-                write_map(path, _half(predictor.uncertainty(prediction)), prediction.geometry)
+                self._write_uncertainty(prediction, predictor)
         record |= {
             "finished": True,
             "inputs": _inputs(self.files),
@@ -122,6 +122,15 @@ class CaseOutput:
             "peak_memory_gb": peak_memory_gb(),
         }
         write_json(self.record, record)
+
+    def _write_uncertainty(self, prediction: Prediction, predictor: Segmenter) -> None:
+        maps = {
+            "entropy": predictor.uncertainty(prediction),
+            "mutual_information": predictor.mutual_information(prediction),
+        }
+        for name, array in maps.items():
+            path = self.folder / UNCERTAINTY_FOLDER / f"{self.files.case}_{name}{_MAP_ENDING}"
+            write_map(path, _half(array), prediction.geometry)
 
     def _write_probabilities(self, prediction: Prediction, predictor: Segmenter) -> None:
         labels, case = prediction.labels, self.files.case

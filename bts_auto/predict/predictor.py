@@ -20,9 +20,10 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.model.build import previous_stage_labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
+from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_dropout
 from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device
 from bts_auto.predict.entropy import export_entropy
-from bts_auto.predict.export import export_labels, export_scores
+from bts_auto.predict.export import export_labels, export_scores, to_scan
 from bts_auto.predict.tiles import Tile
 from bts_auto.predict.window import count_tiles, predict_array
 from bts_auto.preprocess.prepare import Prepared, prepare, prepare_mask
@@ -60,6 +61,8 @@ class Prediction:
         Probabilities (logits where `logits`) in the network's grid, if they were asked for.
     steps : SpatialSteps or None
         The way from the scan's grid to the network's, if scores were asked for.
+    member_entropy : ndarray of float32, shape (z, y, x), or None
+        The mean of the members' own entropies in the network's grid, if it was asked for.
     timings : dict
         Seconds by stage: prepare, network, export.
     """
@@ -70,6 +73,7 @@ class Prediction:
     logits: bool = False
     scores: np.ndarray | None = None
     steps: SpatialSteps | None = None
+    member_entropy: np.ndarray | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def kept(self) -> tuple[np.ndarray, SpatialSteps]:
@@ -124,6 +128,10 @@ class Segmenter(Protocol):
         """Entropy (z, y, x) of the averaged answer, 0 to 1, of a prediction that kept its scores."""
         ...
 
+    def mutual_information(self, prediction: Prediction) -> np.ndarray:
+        """How much the members disagree (z, y, x), on the scale of the entropy, of such a prediction."""
+        ...
+
 
 class CasePredictor:
     """Trained folds of one configuration, ready to segment.
@@ -145,6 +153,12 @@ class CasePredictor:
         about; nothing needs to predict that stage.
     cache : Path, optional
         A folder for what engines compile.
+    member_entropy : bool
+        Whether the members' own entropies are averaged besides, for :meth:`mutual_information`.
+    mc_dropout : int
+        Answers of each fold under draws of its dropout, each a member; 0: dropout is off. Such networks run in torch.
+    seed : int
+        Of these draws.
     observer : Observer
         Hears of the tiles.
 
@@ -167,6 +181,9 @@ class CasePredictor:
         previous: CasePredictor | None = None,
         given_previous: bool = False,
         cache: Path | None = None,
+        member_entropy: bool = False,
+        mc_dropout: int = 0,
+        seed: int = 0,
         observer: Observer = SILENT,
     ) -> None:
         first = _common(folds)
@@ -185,10 +202,15 @@ class CasePredictor:
                 f"needs the previous stage '{self.configuration.previous_stage}'", where=self.configuration_name
             )
         self._previous = previous
+        self._member_entropy, self.mc_dropout, self.seed = member_entropy, mc_dropout, seed
+        networks = [fold.network("cpu") for fold in folds]
+        engine = engine_for_dropout(engine) if mc_dropout else engine
         self._engines: list[Engine] = [
-            build_engine(fold.network("cpu"), engine=engine, device=self.device, precision=precision, cache=cache)
-            for fold in folds
+            build_engine(network, engine=engine, device=self.device, precision=precision, cache=cache)
+            for network in networks
         ]
+        if mc_dropout:
+            self._engines = dropout_samples(self._engines, networks, mc_dropout, seed)
 
     @property
     def averages_logits(self) -> bool:
@@ -206,6 +228,7 @@ class CasePredictor:
             "step_size": self.configuration.inference.step_size if self.step_size is None else self.step_size,
             "mirror_axes": list(self.mirror_axes),
             "previous": None if self._previous is None else self._previous.describe(),
+            "mc_dropout": [self.mc_dropout, self.seed] if self.mc_dropout else None,
         }
 
     def predict(self, volume: Volume, *, keep_scores: bool = False) -> Prediction:
@@ -241,6 +264,7 @@ class CasePredictor:
     ) -> Prediction:
         """From the answer to a prepared image to the prediction: export and post-processing."""
         timings = {} if timings is None else timings
+        answer, own = self.split(answer)
         with timed(timings, "export"):
             mask = self.postprocess(self.export(answer, prepared.steps), volume, answer, prepared.steps)
         return Prediction(
@@ -250,8 +274,13 @@ class CasePredictor:
             logits=self.averages_logits,
             scores=answer if keep_scores else None,
             steps=prepared.steps if keep_scores else None,
+            member_entropy=own if keep_scores else None,
             timings=timings,
         )
+
+    def split(self, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The scores (k, z, y, x) of an answer, and the members' mean entropy (z, y, x) where it was asked for."""
+        return (answer[:-1], answer[-1]) if self._member_entropy else (answer, None)
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring a scan to the network's grid."""
@@ -281,8 +310,11 @@ class CasePredictor:
         Returns
         -------
         ndarray of float32, shape (k, z, y, x)
-            Probabilities, or logits where `averages_logits`.
+            Probabilities, or logits where `averages_logits`; with `member_entropy` one channel more.
         """
+        for engine in self._engines:
+            if isinstance(engine, DropoutSample):
+                engine.restart()
         tiles = count_tiles(image.shape[1:], self.configuration, self.tile, self.step_size)
         passes = len(self._engines) if self.averages_logits else 1
         with self.observer.task("tiles", tiles * passes, "tile") as task:
@@ -294,6 +326,7 @@ class CasePredictor:
                 step_size=self.step_size,
                 mirror_axes=self.mirror_axes,
                 regions=self.labels.has_regions,
+                member_entropy=self._member_entropy,
                 task=task,
             )
         return scores.cpu().numpy()
@@ -328,6 +361,22 @@ class CasePredictor:
         """Entropy of the averaged answer in the scan's grid, 0 (sure) to 1; `prediction` must have kept its scores."""
         scores, steps = prediction.kept()
         return export_entropy(scores, steps, self.labels, self.configuration.resampling, logits=prediction.logits)
+
+    def mutual_information(self, prediction: Prediction) -> np.ndarray:
+        """How much folds, mirrored copies and dropout samples disagree: their mutual information with the answer.
+
+        The entropy of the averaged answer less the mean of their own, in the scan's grid; 0 where all agree. Where
+        logits are averaged the difference can be negative, and counts as 0.
+        """
+        total, own = self.uncertainty(prediction), self.own_entropy(prediction)
+        return np.clip(total - own, 0, None)
+
+    def own_entropy(self, prediction: Prediction) -> np.ndarray:
+        """The mean of the members' own entropies in the scan's grid, 0 (each is sure) to 1."""
+        _, steps = prediction.kept()
+        if prediction.member_entropy is None:
+            raise ValueError("the members' entropies were not asked for")
+        return to_scan(prediction.member_entropy, steps, self.configuration.resampling)
 
 
 def guided(image: np.ndarray, mask: np.ndarray, values: Sequence[int]) -> np.ndarray:

@@ -15,6 +15,7 @@ from bts_auto.errors import PlanError
 from bts_auto.events import Task
 from bts_auto.plan.schema import SegmentationConfiguration
 from bts_auto.predict.engine import Engine
+from bts_auto.predict.members import with_entropy
 from bts_auto.predict.tiles import PEAK, Grid, Tile, divisors, gaussian_weights, tile_size
 
 Averaging = Literal["probabilities", "logits"]
@@ -34,6 +35,7 @@ def predict_array(
     mirror_axes: Sequence[int] = (),
     regions: bool = False,
     averaging: Averaging | None = None,
+    member_entropy: bool = False,
     task: Task | None = None,
 ) -> torch.Tensor:
     """Segment one prepared image.
@@ -63,6 +65,8 @@ def predict_array(
         Whether the channels are overlapping regions (sigmoid) or exclusive labels (softmax).
     averaging : str, optional
         What is averaged: ``"probabilities"`` or ``"logits"`` (nnU-Net's).
+    member_entropy : bool
+        Whether a last channel holds the mean of the members' entropies (:mod:`bts_auto.predict.members`).
     task : Task, optional
         Advanced by 1 for each tile; see :func:`count_tiles`. Logits: once more for each further engine.
 
@@ -77,6 +81,8 @@ def predict_array(
     grid = _grid(image.shape[1:], configuration, tile, step_size)
     flips = _flips(mirror_axes, configuration.dims)
     activation = _activation(averaging, regions)
+    if member_entropy:
+        activation = with_entropy(activation, regions=regions)
     padded = _padded(torch.as_tensor(image).to(device), grid)
     # A slice thick tile loses its first axis on the way into a two-dimensional network.
     squeeze = configuration.dims == 2

@@ -42,6 +42,8 @@ def predict(
     preview: bool = False,
     overwrite: bool = False,
     nan_to_zero: bool = False,
+    mc_dropout: int = 0,
+    seed: int = 0,
     part: tuple[int, int] | None = None,
     executor: str | None = None,
     scheduler: str | None = None,
@@ -57,10 +59,10 @@ def predict(
         Which trained folds; default: what `choose` remembered, else the best that is trained.
     model : Path, optional
         A model package or the folder of one trained fold, in place of a dataset's results.
-    tta, step_size, tile, engine, precision, device
+    tta, step_size, tile, engine, precision, device, mc_dropout, seed
         See :class:`bts_auto.predict.predictor.CasePredictor`.
     save_probabilities, save_uncertainty : bool
-        Also write images of probabilities, or of entropy.
+        Also write images of probabilities, or of entropy and mutual information.
     preview : bool
         Also draw each case with the outlines of its mask, ``previews/CASE.png``.
     overwrite : bool
@@ -79,6 +81,7 @@ def predict(
     from bts_auto.steps.workers import LoadModel, choose_executor
 
     how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision}
+    how |= {"member_entropy": save_uncertainty, "mc_dropout": mc_dropout, "seed": seed}
     place = locate(dataset, workspace, observer) if model is None else None
     load = LoadModel(model, place.results if place else None, recipe, configuration, folds, how, observer)
     result = spread_folder(
@@ -168,7 +171,9 @@ def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any
     stage = members[0].configuration.previous_stage
     previous = None
     if stage is not None:
-        previous = case_predictor(results, find_folds(results, members[0].plan.recipe, stage), how, SILENT)
+        # Only its masks are wanted.
+        plain = how | {"member_entropy": False, "mc_dropout": 0}
+        previous = case_predictor(results, find_folds(results, members[0].plan.recipe, stage), plain, SILENT)
     return CasePredictor(members, previous=previous, observer=observer, **how)
 
 

@@ -44,3 +44,14 @@ def test_probabilities_are_calibrated_and_masks_are_not_touched(n_members: int) 
 def test_what_is_remembered_about_masks_names_the_temperatures() -> None:
     described = _joint(Calibration(regions={"WT": _temperature(2.0)}, labels=_temperature(3.0))).describe()
     assert described["temperatures"] == {"WT": 2.0, "labels": 3.0}
+
+
+def test_members_of_an_ensemble_disagree_where_their_answers_do() -> None:
+    """Both members are the same, so that all mutual information is that of rounding."""
+    members = tuple(Member(recipe=f"r{n}", configuration="3d_fullres", folds=(0,)) for n in range(2))
+    how = {"device": "cpu", "engine": "torch", "tta": False, "member_entropy": True, "tile": "whole"}
+    best = Best(dataset_name="Dataset001_Test", members=members)
+    joint = JointPredictor(best, [CasePredictor([MemoryFold(PLAN)], **how) for _ in members])
+    made = joint.predict(make_volume(), keep_scores=True)
+    assert joint.mutual_information(made).max() < 1e-3
+    assert joint.uncertainty(made).max() > 0.1

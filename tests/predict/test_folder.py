@@ -22,7 +22,7 @@ OBLIQUE = {
 
 def make_predictor(**plan_changes) -> CasePredictor:
     plan = make_plan(make_configuration(), **plan_changes)
-    return CasePredictor([MemoryFold(plan)], device="cpu", engine="torch", precision="fp32")
+    return CasePredictor([MemoryFold(plan)], device="cpu", engine="torch", precision="fp32", member_entropy=True)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_probabilities_and_uncertainty(images, tmp_path, predictor):
     np.testing.assert_allclose(maps.sum(0), 1, atol=2e-3)
     np.testing.assert_array_equal(maps.argmax(0), read_mask(out / "anna.nii.gz")[0])
     np.testing.assert_array_equal(np.load(out / "anna.npz")["probabilities"], maps.astype(np.float16))
-    entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "uncertainty" / "anna.nii.gz")))
+    entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "uncertainty" / "anna_entropy.nii.gz")))
     inside = make_volume(seed=0).array.any(0)
     assert entropy.min() >= 0
     assert entropy.max() <= 1

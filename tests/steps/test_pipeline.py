@@ -165,8 +165,9 @@ def test_a_chosen_ensemble_is_obeyed(place):
         path.write_text(json.dumps(best))
     assert "default 2d (1 folds) + default 3d_fullres (1 folds)" in done.stderr
     assert (where / f"joint/{case}.nii.gz").exists()
-    entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(where / f"joint/uncertainty/{case}.nii.gz")))
+    entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(where / f"joint/uncertainty/{case}_entropy.nii.gz")))
     assert 0 <= entropy.min() <= entropy.max() <= 1
+    assert (where / f"joint/uncertainty/{case}_mutual_information.nii.gz").exists()
 
 
 def test_a_package_predicts_what_its_folds_predict(place):
