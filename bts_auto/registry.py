@@ -77,6 +77,9 @@ TABLE: dict[str, dict[str, Entry]] = {
             "bts_auto.train.objectives.segmentation:Segmentation", "bts_auto.train.options:SegmentationOptions"
         ),
     },
+    "mixing": {
+        "mix_up": Entry("bts_auto.train.mixing:MixUp", "bts_auto.train.options:MixUpOptions"),
+    },
     "augmentation": {
         "spatial": _augmentation("spatial:Spatial", "SpatialOptions"),
         "gaussian_noise": _augmentation("noise:GaussianNoise", "GaussianNoiseOptions"),
@@ -92,6 +95,8 @@ TABLE: dict[str, dict[str, Entry]] = {
         "brightness_gradient": _augmentation("brightness_gradient:BrightnessGradient", "BrightnessGradientOptions"),
         "local_gamma": _augmentation("local_gamma:LocalGamma", "LocalGammaOptions"),
         "cut_out": _augmentation("cut_out:CutOut", "CutOutOptions"),
+        "histogram_matching": _augmentation("histogram_matching:HistogramMatching", "HistogramMatchingOptions"),
+        "positive_mining": _augmentation("positive_mining:PositiveMining", "PositiveMiningOptions"),
         "ghosting": _augmentation("kspace:Ghosting", "GhostingOptions"),
         "spike": _augmentation("kspace:SpikeNoise", "SpikeOptions"),
         "motion": _augmentation("kspace:Motion", "MotionOptions"),

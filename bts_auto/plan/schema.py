@@ -83,6 +83,8 @@ class Training(Document):
         None, description="of each resolution's loss, finest first; None: 1, 1/2, 1/4, ..., the coarsest 0, normalised"
     )
     augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")
+    more_augmentation: tuple[Component, ...] = Field((), description="applied after that list")
+    mixing: Component | None = Field(None, description="how the samples of a batch are mixed; None: not")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile; auto: where the training is long enough for it to pay, by measurement"
@@ -148,6 +150,8 @@ class SegmentationConfiguration(Document):
             yield f"spacing {self.spacing} is not positive"
         if len(self.use_mask_for_norm) != len(self.normalization_schemes):
             yield "use_mask_for_norm and normalization_schemes need one entry for each channel"
+        if self.training.mixing is not None and self.batch_size < 2:
+            yield "training.mixing mixes the samples of a batch, and batch_size is 1"
         weights = self.training.deep_supervision_weights
         if weights is not None and (min(weights, default=-1) < 0 or not any(weights)):
             yield f"training.deep_supervision_weights {weights} need to be 0 or more, and one of them above"
@@ -191,7 +195,8 @@ class SegmentationConfiguration(Document):
             ("optimizer", training.optimizer),
             ("schedule", training.schedule),
             *(("loss", term) for term in training.loss),
-            *(("augmentation", one) for one in training.augmentation or ()),
+            *(("augmentation", one) for one in (*(training.augmentation or ()), *training.more_augmentation)),
+            *(("mixing", one) for one in (training.mixing,) if one is not None),
             *(("postprocessing", rule) for rule in self.postprocessing),
             *(("normaliser", Component(name=scheme)) for scheme in self.normalization_schemes),
         ]

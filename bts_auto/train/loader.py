@@ -27,6 +27,7 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import SegmentationConfiguration
 from bts_auto.preprocess.store import CaseStore, StoredCase
 from bts_auto.train.augment.defaults import default_augmentation
+from bts_auto.train.augment.intensities import CaseIntensities
 from bts_auto.train.augment.pipeline import Augmentation, Draw
 from bts_auto.train.maps import MapMaker
 from bts_auto.train.sampler import CaseInfo, Position, draw_sample
@@ -237,7 +238,9 @@ class BatchLoader(Iterator[Batch]):
                 mask_channels=[channel for channel, used in enumerate(configuration.use_mask_for_norm) if used],
                 previous_labels=self._previous_labels,
             )
-        return Augmentation(components, configuration.patch_size, channels=self._channels)
+        components = (*components, *configuration.training.more_augmentation)
+        intensities = CaseIntensities(self._cases.names, self._opened)
+        return Augmentation(components, configuration.patch_size, channels=self._channels, intensities=intensities)
 
     def _batches_ahead(self, workers: int, memory_gb: float) -> int:
         configuration = self._configuration
@@ -264,7 +267,7 @@ class BatchLoader(Iterator[Batch]):
         annotated = self._opened(position.case).annotated_labels
         if self._augmentation is None:
             return _Planned(position, None, position.box, (0,) * configuration.dims, annotated)
-        draw = self._augmentation.draw(self._seed, step, index)
+        draw = self._augmentation.draw(self._seed, step, index, position.case)
         lead = 3 - configuration.dims
         box = draw.read_box(position.lower[lead:], self._opened(position.case).shape[1 + lead :])
         offset = tuple(first - at for (first, _), at in zip(box, position.lower[lead:], strict=True))

@@ -80,6 +80,13 @@ class OneCycleOptions(ScheduleOptions):
     per: Literal["epoch", "step"] = "step"
 
 
+class MixUpOptions(Document):
+    """Samples of a batch blended with each other (Zhang et al., 2018)."""
+
+    probability: float = Field(1.0, ge=0, le=1, description="share of the steps")
+    alpha: float = Field(0.2, gt=0, description="both parameters of the Beta distribution of the share")
+
+
 class SegmentationOptions(Document):
     """Supervised segmentation takes no options of its own: loss, optimiser and schedule are fields of `training`."""
 

@@ -245,3 +245,24 @@ def test_maps_that_losses_ask_for_fit_the_augmented_masks(device: torch.device |
     assert batch.maps.keys() == {"signed_distance"}
     assert torch.equal(batch.maps["signed_distance"], signed_distance(truth, configuration.spacing, 3))
     assert batches(1)[0].maps == {}
+
+
+def test_more_augmentation_comes_after_the_usual_list() -> None:
+    """All but the tumour is blanked, whatever came before; other draws stay as they are."""
+    more = [{"name": "positive_mining", "options": {"probability": 1.0}}]
+    usual, mined = batches(6), batches(6, make_configuration(training={"more_augmentation": more}))
+    blanked = 0
+    for one, other in zip(usual, mined, strict=True):
+        assert torch.equal(one.mask, other.mask)
+        kept = other.image != 0
+        assert torch.equal(other.image[kept], one.image[kept])
+        blanked += int((~kept).sum())
+    assert blanked > 0
+
+
+def test_intensities_of_other_cases_are_taken_with_any_number_of_workers() -> None:
+    more = [{"name": "histogram_matching", "options": {"probability": 1.0}}]
+    configuration = make_configuration(training={"more_augmentation": more})
+    plain = batches(4, configuration)
+    assert not torch.equal(plain[0].image, batches(1)[0].image)
+    assert_equal(plain, batches(4, configuration, workers=3))

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from bts_auto.train.augment.intensities import CaseIntensities
 from bts_auto.train.augment.options import ChannelOptions
 
 # A value for each channel that is changed; what the value is depends on the transform.
 ByChannel = tuple[tuple[int, Any], ...]
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a transform may know besides its options and the sample.
+
+    Attributes
+    ----------
+    patch_size : tuple of int
+        Spatial size of the patches, 2 or 3 axes.
+    intensities : CaseIntensities, optional
+        Of the cases that are trained on.
+    """
+
+    patch_size: tuple[int, ...]
+    intensities: CaseIntensities | None = None
+
+
 class Transform(Protocol):
     """One step of an augmentation.
 
     `draw` decides everything at random, `apply` then only computes, so that a sample can be planned before it is read
-    and repeated at any time.
+    and repeated at any time. A transform that looks at other cases has ``draw_for(rng, case)`` instead of `draw`, and
+    one that needs its surroundings is made by a class method ``build(options, surroundings)``.
     """
 
     def draw(self, rng: np.random.Generator, channels: int) -> Any | None:

@@ -31,6 +31,12 @@ def _not_negative(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _share(value: tuple[float, float]) -> tuple[float, float]:
+    if value[1] > 1:
+        raise ValueError(f"neither end may be above 1, got {value}")
+    return value
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveRange = Annotated[tuple[float, float], AfterValidator(_ordered), AfterValidator(_positive)]
@@ -188,6 +194,25 @@ class CutOutOptions(TransformOptions):
     probability: Probability = 0.1
     boxes: int = Field(2, ge=1, le=64)
     edge: PositiveRange = Field((0.1, 0.3), description="edge of a box over the patch's edge")
+
+
+class PositiveMiningOptions(TransformOptions):
+    """Everything but the tumour blanked out."""
+
+    probability: Probability = 0.1
+    scale: PositiveRange = Field((0.9, 1.1), description="of the tumour's outline before all outside it is blanked")
+    rescale_label: bool = Field(False, description="scale the labels too")
+    labels: tuple[Annotated[int, Field(ge=1)], ...] = Field((), description="what is tumour; none: every label")
+    value: float = Field(0.0, description="of the image where it is blanked")
+
+
+class HistogramMatchingOptions(TransformOptions):
+    """The intensities of another training case, drawn anew for each sample."""
+
+    probability: Probability = 0.15
+    strength: Annotated[NonNegativeRange, AfterValidator(_share)] = Field(
+        (1.0, 1.0), description="share of the way from the case's own intensities to the other's"
+    )
 
 
 class GhostingOptions(ChannelOptions):

@@ -12,7 +12,8 @@ import torch
 from bts_auto import registry
 from bts_auto.errors import PlanError
 from bts_auto.plan.schema import Component
-from bts_auto.train.augment.base import Transform
+from bts_auto.train.augment.base import Surroundings, Transform
+from bts_auto.train.augment.intensities import CaseIntensities
 from bts_auto.train.augment.spatial import Spatial
 
 # Keeps these draws apart from those of the sampler and of other users of the same (seed, step, index).
@@ -77,6 +78,8 @@ class Augmentation:
         Spatial size of the patches, 2 or 3 axes.
     channels : int
         Channels of the images.
+    intensities : CaseIntensities, optional
+        For transforms that take other cases as an example.
 
     Raises
     ------
@@ -84,26 +87,33 @@ class Augmentation:
         For unknown transforms or options, and for a spatial transform that is not the first.
     """
 
-    def __init__(self, components: Sequence[Component], patch_size: Sequence[int], *, channels: int) -> None:
+    def __init__(
+        self,
+        components: Sequence[Component],
+        patch_size: Sequence[int],
+        *,
+        channels: int,
+        intensities: CaseIntensities | None = None,
+    ) -> None:
         self.patch_size = tuple(int(n) for n in patch_size)
+        self._around = Surroundings(self.patch_size, intensities)
         self.channels = channels
         self.transforms = [self._build(component, position) for position, component in enumerate(components)]
 
     def _build(self, component: Component, position: int) -> Transform | Spatial:
         options = registry.options("augmentation", component.name, component.options)
         kind = registry.component("augmentation", component.name)
-        if kind is not Spatial:
-            return kind(options)
-        if position:
+        if kind is Spatial and position:
             raise PlanError("spatial must be the first transform: it decides what is read", where="augmentation")
-        return Spatial(options, self.patch_size)
+        return kind.build(options, self._around) if hasattr(kind, "build") else kind(options)
 
-    def draw(self, seed: int, step: int, index: int) -> Draw:
-        """Decide everything about sample `index` of step `step`: the same for the same numbers, anywhere."""
+    def draw(self, seed: int, step: int, index: int, case: str = "") -> Draw:
+        """Decide everything about sample `index` of step `step`, which is of `case`: the same for the same numbers."""
         steps = []
         for position, transform in enumerate(self.transforms):
             rng = np.random.default_rng([_STREAM, seed, step, index, position])
-            parameters = transform.draw(rng, self.channels)
+            apart = getattr(transform, "draw_for", None)
+            parameters = transform.draw(rng, self.channels) if apart is None else apart(rng, case)
             if parameters is not None:
                 steps.append((transform, parameters))
         warped = bool(steps) and isinstance(steps[0][0], Spatial)

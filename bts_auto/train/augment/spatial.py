@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bts_auto.train.augment.base import draw_seed, draw_uniform, happens
+from bts_auto.train.augment.base import Surroundings, draw_seed, draw_uniform, happens
 from bts_auto.train.augment.fields import smooth_noise
 from bts_auto.train.augment.options import SpatialOptions
 from bts_auto.train.augment.warp import Positions, warp
@@ -70,6 +70,11 @@ class Spatial:
         self.patch_size = patch_size
         self.flat_axes = 1 if options.in_plane and len(patch_size) == _DIMS else 0
         self.warped_size = patch_size[self.flat_axes :]
+
+    @classmethod
+    def build(cls, options: SpatialOptions, around: Surroundings) -> Spatial:
+        """Of what is around a sample it needs the patch's size."""
+        return cls(options, around.patch_size)
 
     def draw(self, rng: np.random.Generator, channels: int) -> SpatialParameters | None:
         """Angles, scales and the deformation; None: the patch is read as it lies."""

@@ -85,12 +85,14 @@ class MultiTask(Segmentation):
 
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """One phase: the weighted sum of all tasks."""
-        labelled, unlabelled, weights = batch[LABELLED], batch[UNLABELLED].image, self._weights
+        labelled, truths = self._mixed(batch[LABELLED], at)
+        unlabelled, weights = batch[UNLABELLED].image, self._weights
         features = self._encode(labelled.image)
         outputs = self._decode(list(features))
-        _, loss, parts, _ = self._supervise(outputs["logits"], labelled)
+        _, loss, parts, _ = self._supervise(outputs["logits"], truths)
         with torch.autocast(unlabelled.device.type, enabled=False):
-            presence = self._presence_loss(self._classifier(features[-1].float()), labelled)
+            told_presence = self._classifier(features[-1].float())
+            presence = sum(weight * self._presence_loss(told_presence, one) for weight, one in truths)
         others = self._encode(unlabelled, self._stage + 1)
         pairs = (features[self._stage], labelled.image), (others[self._stage], unlabelled)
         errors, divergences = zip(*(self._reconstruct(*pair) for pair in pairs), strict=True)

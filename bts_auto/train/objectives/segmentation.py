@@ -14,7 +14,8 @@ from bts_auto.errors import PlanError
 from bts_auto.losses.deep_supervision import DeepSupervision, downsample_target
 from bts_auto.losses.target import Target, over_space
 from bts_auto.model.build import build_network
-from bts_auto.plan.schema import Plan
+from bts_auto.plan.schema import Plan, Training
+from bts_auto.train.mixing import MixUp, Truths
 from bts_auto.train.objectives.base import LABELLED, At, Confusion, Phase
 from bts_auto.train.objectives.targets import TargetMaker
 from bts_auto.train.options import SegmentationOptions
@@ -52,6 +53,7 @@ class Segmentation:
         self._supervision: DeepSupervision | None = None
         self._scale_weights = training.deep_supervision_weights if training.deep_supervision else None
         self._target = TargetMaker(labels)
+        self._mixing = _mixing(training)
         self.measured = labels.foreground
         self._skip_background = not labels.has_regions
         self.modules: dict[str, nn.Module] = {"network": self._network}
@@ -68,29 +70,43 @@ class Segmentation:
 
     def phases(self, batch: Mapping[str, Any], at: At) -> Iterator[Phase]:
         """One phase: the summed loss terms over all scales."""
-        labelled = batch[LABELLED]
-        _, loss, parts, _ = self._supervise(self._forward(labelled.image)["logits"], labelled)
+        labelled, truths = self._mixed(batch[LABELLED], at)
+        _, loss, parts, _ = self._supervise(self._forward(labelled.image)["logits"], truths)
         yield Phase("network", loss, dict(zip(self._term_names, parts, strict=True)))
 
     def measure(self, batch: Mapping[str, Any]) -> tuple[Tensor, Confusion]:
         """Loss and counts over the batch; voxels that are not valid count nowhere."""
         labelled = batch[LABELLED]
-        logits, loss, _, target = self._supervise(self._forward(labelled.image)["logits"], labelled)
+        logits, loss, _, target = self._supervise(self._forward(labelled.image)["logits"], [(1.0, labelled)])
         return loss, self._count(logits[0], target)
 
-    def _supervise(self, outputs: list[Tensor], batch: Any) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
-        """Logits, loss, its terms and the target at full resolution.
+    def _mixed(self, batch: Any, at: At) -> tuple[Any, Truths]:
+        """The batch as the network sees it, and what its answers are held against."""
+        return (batch, [(1.0, batch)]) if self._mixing is None else self._mixing(batch, at.step)
+
+    def _supervise(
+        self, outputs: list[Tensor], truths: Truths
+    ) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...], Target]:
+        """Logits, loss, its terms and the (first) target at full resolution.
 
         The loss is computed in float32 whatever the network's precision.
         """
-        with torch.autocast(batch.mask.device.type, enabled=False):
+        with torch.autocast(outputs[0].device.type, enabled=False):
             logits = [scale.float() for scale in outputs]
-            target = self._target(batch.mask, batch.annotated, batch.maps)
             if self._supervision is None:
                 self._supervision = self._make_supervision(len(logits))
-            targets = downsample_target(target, [scale.shape[2:] for scale in logits])
-            loss, parts = self._supervision.detailed({"logits": logits}, targets)
-        return logits, loss, parts, target
+            targets = [self._target(batch.mask, batch.annotated, batch.maps) for _, batch in truths]
+            sizes = [scale.shape[2:] for scale in logits]
+            losses = [self._supervision.detailed({"logits": logits}, downsample_target(one, sizes)) for one in targets]
+            if len(losses) == 1:
+                return logits, *losses[0], targets[0]
+            weights = [weight for weight, _ in truths]
+            loss = torch.stack([weight * one for weight, (one, _) in zip(weights, losses, strict=True)]).sum()
+            parts = [
+                torch.stack([weight * part for weight, part in zip(weights, each, strict=True)]).sum()
+                for each in zip(*(parts for _, parts in losses), strict=True)
+            ]
+        return logits, loss, tuple(parts), targets[0]
 
     def _make_supervision(self, n_scales: int) -> DeepSupervision:
         weights = self._scale_weights
@@ -120,6 +136,14 @@ class Segmentation:
         if self._skip_background:
             counts = counts[:, 1:]
         return Confusion(*counts.cpu().numpy())
+
+
+def _mixing(training: Training) -> MixUp | None:
+    chosen = training.mixing
+    if chosen is None:
+        return None
+    options = registry.options("mixing", chosen.name, chosen.options)
+    return registry.component("mixing", chosen.name)(options, training.seed)
 
 
 def _told(target: Target) -> Tensor | None:

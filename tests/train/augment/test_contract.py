@@ -12,9 +12,12 @@ import torch
 from bts_auto import registry
 from bts_auto.errors import PlanError
 from bts_auto.plan.schema import Component
+from bts_auto.train.augment.intensities import CaseIntensities
 from bts_auto.train.augment.pipeline import Augmentation
+from tests.train.memory_store import make_store
 
 NAMES = registry.names("augmentation")
+INTENSITIES = CaseIntensities(["case_0"], make_store(2).open)
 SIZE = (12, 14, 16)
 # Options with which a transform certainly acts; {} where certainty needs only the probabilities.
 NEEDED: dict[str, dict] = {
@@ -24,6 +27,7 @@ NEEDED: dict[str, dict] = {
     "previous_drop_component": {"labels": (1,)},
     "low_resolution": {"scale": (0.5, 0.5)},
     "gaussian_noise": {"sigma": (0.1, 0.1)},
+    "histogram_matching": {"strength": (0.5, 1.0)},
 }
 
 
@@ -35,11 +39,11 @@ def probabilities(name: str) -> list[str]:
 def build(name: str, chance: float | None, size: tuple[int, ...] = SIZE, **more: object) -> Augmentation:
     chances = {} if chance is None else dict.fromkeys(probabilities(name), chance)
     options = {**NEEDED.get(name, {}), **chances, **more}
-    return Augmentation([Component(name=name, options=options)], size, channels=2)
+    return Augmentation([Component(name=name, options=options)], size, channels=2, intensities=INTENSITIES)
 
 
 def make_sample(augmentation: Augmentation, step: int = 0, constant: bool = False):
-    draw = augmentation.draw(0, step, 0)
+    draw = augmentation.draw(0, step, 0, "case_1")
     size = [last - first for first, last in draw.reach]
     rng = np.random.default_rng(1)
     image = torch.from_numpy(rng.standard_normal((2, *size), dtype=np.float32))
@@ -85,6 +89,7 @@ CHANGES_CONSTANTS = {
     "brightness",
     "brightness_shift",
     "mask_outside",
+    "histogram_matching",
     "previous_morphology",
     "previous_drop_component",
 }
