@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--engine", default="auto", help="auto, torch or openvino")
     how.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the network")
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, several (cuda:0,cuda:1) or auto (all)")
-    how.add_argument("--save-probabilities", action="store_true", help="also one float16 image per label or region")
+    how.add_argument("--save-probabilities", action="store_true", help="also an image per label or region")
     how.add_argument("--save-uncertainty", action="store_true", help="also entropy and disagreement of the members")
     how.add_argument(
         "--mc-dropout", type=int, default=0, metavar="N",
