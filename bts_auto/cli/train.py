@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bts_auto.cli import common
+
+if TYPE_CHECKING:
+    from bts_auto.events import Observer
+    from bts_auto.steps import Outcome
+    from bts_auto.train.launch import Launch
 
 # As many epochs as nnU-Net v1 waited for a better loss.
 _PLATEAU_EPOCHS = 50
@@ -13,6 +22,15 @@ _PLATEAU_EPOCHS = 50
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    from bts_auto.train.launch import launched
+
+    parser, launch = _parser(), launched()
+    if launch is not None and launch.rank > 0:
+        return _train_along(parser, argv, launch)
+    return common.run(parser, argv, _work)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = common.parser("bts_train", "Train a configuration on a fold, then validate on the held-out cases.")
     parser.add_argument(
         "configuration", metavar="CONFIG",
@@ -49,36 +67,59 @@ def main(argv: list[str] | None = None) -> int:
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     machine.add_argument("--seed", type=int, help="seed of every random draw (default: the plan's)")
     machine.add_argument("-np", "--workers", type=int, metavar="N", help="threads that make batches")
+    return parser
 
-    def work(arguments: argparse.Namespace, observer):
-        from bts_auto import steps
 
-        if arguments.stop:
-            return steps.stop_training(
-                arguments.configuration,
-                arguments.fold,
-                **common.place(arguments),
-                recipe=arguments.recipe,
-                observer=observer,
-            )
-        return steps.train(
+def _work(arguments: argparse.Namespace, observer: Observer) -> Outcome:
+    """Train, or tell a running training to end."""
+    from bts_auto import steps
+
+    if arguments.stop:
+        return steps.stop_training(
             arguments.configuration,
             arguments.fold,
             **common.place(arguments),
             recipe=arguments.recipe,
-            settings=arguments.set,
-            epochs=arguments.epochs,
-            iterations=arguments.iterations,
-            until_plateau=arguments.until_plateau,
-            budget=common.seconds(arguments.budget),
-            pretrained=arguments.pretrained,
-            restart=arguments.restart,
-            validate_only=arguments.val,
-            device=arguments.device,
-            seed=arguments.seed,
-            workers=arguments.workers,
-            loggers=arguments.log,
             observer=observer,
         )
+    return steps.train(
+        arguments.configuration,
+        arguments.fold,
+        **common.place(arguments),
+        recipe=arguments.recipe,
+        settings=arguments.set,
+        epochs=arguments.epochs,
+        iterations=arguments.iterations,
+        until_plateau=arguments.until_plateau,
+        budget=common.seconds(arguments.budget),
+        pretrained=arguments.pretrained,
+        restart=arguments.restart,
+        validate_only=arguments.val,
+        device=arguments.device,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        loggers=arguments.log,
+        observer=observer,
+    )
 
-    return common.run(parser, argv, work)
+
+def _train_along(parser: argparse.ArgumentParser, argv: list[str] | None, launch: Launch) -> int:
+    """Work for the first of the processes that torchrun has started; it alone says anything, but for a failure here."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        parser.parse_args(argv)
+    from bts_auto import machine
+    from bts_auto.train.follower import train_along
+
+    machine.keep_freed_memory()
+    try:
+        return train_along(launch)
+    except KeyboardInterrupt:
+        return common.INTERRUPTED
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        print(f"{parser.prog}: error: process {launch.rank}: {words}", file=sys.stderr)
+        return common.NOTHING_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bts_auto.losses.across import HERE
 from bts_auto.losses.marginal import marginal_logits
 from bts_auto.losses.options import CrossEntropyOptions
 from bts_auto.losses.target import Target, over_space
@@ -71,7 +72,18 @@ def known_entries(target: Target, logits: Tensor) -> Tensor | None:
 
 
 def valid_voxels(target: Target) -> Tensor | int:
-    """How many entries a mean over the target's valid voxels (times regions that count) has; at least 1."""
+    """How many entries a mean over the target's valid voxels (times regions that count) has; at least 1.
+
+    Of a batch whose samples lie in several processes it is this one's share of all of them, so that the processes'
+    means, weighted by their shares, are the mean over the batch.
+    """
+    across = target.across
+    if across is HERE:
+        return _valid_voxels_here(target)
+    return across.sum(torch.as_tensor(_valid_voxels_here(target), device=target.device)) * across.share
+
+
+def _valid_voxels_here(target: Target) -> Tensor | int:
     if target.regions is not None and (counted := target.counted()) is not None:
         per_sample = math.prod(target.size) if target.valid is None else target.valid.flatten(1).sum(1)
         return (counted.sum(1) * per_sample).sum().clamp_min(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bts_auto.losses.across import HERE, Across
 from bts_auto.losses.marginal import marginal_logits
 from bts_auto.losses.target import Target, over_space
 
@@ -27,25 +28,33 @@ class Overlap:
         Number of voxels where the channel is true.
     counted : Tensor of bool, or None
         Which of the entries say anything; the sums of the others are 0. None: all.
+    across : Across
+        Reaches the samples that other processes hold.
     """
 
     intersection: Tensor
     predicted: Tensor
     true: Tensor
     counted: Tensor | None = None
+    across: Across = HERE
 
     def pooled(self) -> Overlap:
-        """The sums over the whole batch."""
-        intersection, predicted, true = (
-            part.sum(0, keepdim=True) for part in (self.intersection, self.predicted, self.true)
-        )
-        return Overlap(intersection, predicted, true, None if self.counted is None else self.counted.any(0, True))
+        """The sums over the whole batch, wherever its samples are."""
+        sums = [part.sum(0, keepdim=True) for part in (self.intersection, self.predicted, self.true)]
+        counted = None if self.counted is None else self.counted.any(0, True)
+        if self.across is HERE:
+            return Overlap(sums[0], sums[1], sums[2], counted)
+        # All processes have to exchange the same, also those whose samples are annotated in full.
+        says = torch.ones_like(sums[0]) if counted is None else counted.to(sums[0].dtype)
+        intersection, predicted, true, said = self.across.sum(torch.stack([*sums, says]))
+        return Overlap(intersection, predicted, true, said > 0)
 
     def mean(self, scores: Tensor) -> Tensor:
         """The mean of `scores`, shape (b, k), over the entries that say anything; 0 where none does."""
-        if self.counted is None:
+        if self.counted is None and self.across is HERE:
             return scores.mean()
-        return (scores * self.counted).sum() / self.counted.sum().clamp_min(1)
+        counted = torch.ones_like(scores) if self.counted is None else self.counted
+        return (scores * counted).sum() / (self.across.sum(counted.sum()).clamp_min(1) * self.across.share)
 
 
 def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Overlap:
@@ -68,7 +77,8 @@ def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Over
         intersection, predicted, true = (
             part[:, first:] for part in _ClassSums.apply(probabilities, target.classes, target.valid)
         )
-        return Overlap(intersection, predicted, true, None if counted is None else counted[:, first:])
+        counted = None if counted is None else counted[:, first:]
+        return Overlap(intersection, predicted, true, counted, target.across)
     assert target.regions is not None
     probabilities, regions = torch.sigmoid(logits.to(precision)), target.regions
     axes = tuple(range(2, logits.ndim))
@@ -78,7 +88,7 @@ def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Over
         here = over_space(counted, probabilities)
         probabilities, regions = probabilities * here, regions & here
     true = regions.sum(axes, dtype=precision)
-    return Overlap((probabilities * regions).sum(axes), probabilities.sum(axes), true, counted)
+    return Overlap((probabilities * regions).sum(axes), probabilities.sum(axes), true, counted, target.across)
 
 
 class _ClassSums(torch.autograd.Function):

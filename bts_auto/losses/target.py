@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bts_auto.losses.across import HERE, Across
+
 
 @dataclass(frozen=True)
 class Target:
@@ -26,6 +28,8 @@ class Target:
         For each sample and each of the k channels the channel that it counts in: a region without annotation in none
         (-1), an exclusive class without annotation in the one that it cannot be told from, mostly the background, where
         `classes` says so too. None: every channel counts as itself.
+    across : Across
+        Reaches the samples of the batch that other processes hold.
     """
 
     classes: torch.Tensor | None = None
@@ -33,6 +37,7 @@ class Target:
     valid: torch.Tensor | None = None
     maps: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts_in: tuple[tuple[int, ...], ...] | None = None
+    across: Across = HERE
 
     def __post_init__(self) -> None:
         if (self.classes is None) == (self.regions is None):

@@ -131,6 +131,7 @@ class Stage:
         from bts_auto.train.trainer import train_fold
 
         rates, device = self.place.rates_folder, options.get("device", "auto")
+        alone = options.get("processes") is None  # what several processes take says nothing about the machine
         done = train_fold(
             self.plan,
             self.configuration,
@@ -141,11 +142,11 @@ class Stage:
             labels=self.plan.label_set(),
             raw=self.place.dataset(),
             previous=previous,
-            step_seconds=known_step_seconds(self.plan, self.configuration, rates, device=device),
+            step_seconds=known_step_seconds(self.plan, self.configuration, rates, device=device) if alone else None,
             observer=self.observer,
             **options,
         )
-        if not done.already_finished:
+        if alone and not done.already_finished:
             remember_training(self.folder(fold), rates, device=device)
         return done
 

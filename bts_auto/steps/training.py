@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bts_auto.train.trainer import TrainingResult
 
 # What also holds for the folds of earlier stages that a command has to train first.
-_FOR_EVERY_STAGE = ("epochs", "iterations", "until_plateau", "device", "seed", "workers", "loggers")
+_FOR_EVERY_STAGE = ("epochs", "iterations", "until_plateau", "device", "seed", "workers", "loggers", "processes")
 
 
 def train(
@@ -57,15 +57,27 @@ def train(
     **options
         Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, until_plateau, device, seed,
         pretrained, restart, workers, loggers.
+
+    Where torchrun has started several processes, this is called in the first of them, and
+    :func:`bts_auto.train.follower.train_along` in the others.
     """
     from bts_auto.plan.settings import apply_settings
-    from bts_auto.train.run import shares_of_budget
+    from bts_auto.train.launch import all_processes
 
     machine.keep_freed_memory()
-    place = locate(dataset, workspace, observer)
-    made = apply_settings(place.plan(recipe), settings, configuration)
-    stage = Stage.open(place, made, configuration, observer)
-    chosen = stage.named(str(fold))
+    with all_processes() as processes:
+        place = locate(dataset, workspace, observer)
+        stage = Stage.open(place, apply_settings(place.plan(recipe), settings, configuration), configuration, observer)
+        return _train_folds(stage, str(fold), budget, validate_only, {**options, "processes": processes})
+
+
+def _train_folds(
+    stage: Stage, fold: str, budget: float | None, validate_only: bool, options: dict[str, Any]
+) -> Outcome:
+    """Train what is named, and before that what it needs of earlier stages."""
+    from bts_auto.train.run import shares_of_budget
+
+    chosen = stage.named(fold)
     earlier = [before.folder(number) for before, number in stages_before(stage)]
     shares = shares_of_budget(budget, [*earlier, *(stage.folder(name) for name, _ in chosen)])
     shared = {key: options[key] for key in _FOR_EVERY_STAGE if key in options}
@@ -86,7 +98,7 @@ def train(
             if len(chosen) == 1 or isinstance(error, MemoryError):
                 raise
             reason = str(error) if isinstance(error, BtsError) else f"{type(error).__name__}: {error}"
-            observer.warn(f"fold {name} failed, the others go on: {reason}")
+            stage.observer.warn(f"fold {name} failed, the others go on: {reason}")
             trained.failures.append(CaseFailure(f"fold {name}", reason))
     return trained.outcome(cross_validated=fold == "cv")
 

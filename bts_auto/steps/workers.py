@@ -83,8 +83,8 @@ class LoadModel:
         return predictor_from_results(self.results, self.recipe, self.configuration, self.folds, how, told), told.notes
 
 
-def choose_executor(name: str | None, scheduler: str | None, device: str, input: Path | None) -> Executor:
-    """The executor of that name; None: the one that the other arguments speak of. `input` None: a folder that fills.
+def choose_executor(name: str | None, scheduler: str | None, device: str, input: Path) -> Executor:
+    """The executor of that name; None: the one that the other arguments speak of.
 
     Raises
     ------
@@ -107,12 +107,12 @@ def choose_executor(name: str | None, scheduler: str | None, device: str, input:
     return open_executor(name, **options.get(name, {}))
 
 
-def _devices(device: str, input: Path | None) -> list[str]:
-    """The devices of ``cuda:0,cuda:1``; for ``auto`` all GPUs, if there are several, and more than one case to come."""
+def _devices(device: str, input: Path) -> list[str]:
+    """The devices of ``cuda:0,cuda:1``; for ``auto`` all GPUs, if there are several and more than one case."""
     if device != "auto":
         return [one.strip() for one in device.split(",")]
     import torch
 
     count = torch.cuda.device_count()
-    several = count > 1 and (input is None or len(list(itertools.islice(input.glob("*_0000.*"), 2))) > 1)
+    several = count > 1 and len(list(itertools.islice(input.glob("*_0000.*"), 2))) > 1
     return [f"cuda:{number}" for number in range(count)] if several else ["auto"]

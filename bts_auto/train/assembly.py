@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import torch
 
 from bts_auto import registry
 from bts_auto.events import Observer
+from bts_auto.losses.across import HERE, Across
 from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.compiling import compiled_or_plain
+from bts_auto.train.distributed import ALONE, Processes
 from bts_auto.train.job import Fold
 from bts_auto.train.loader import BatchLoader
+from bts_auto.train.loop import Loop
 from bts_auto.train.machine import loader_workers
 from bts_auto.train.objectives.base import UNLABELLED, Objective
-from bts_auto.train.parts import Parts
+from bts_auto.train.parts import Limits, Parts
+from bts_auto.train.precision import Format, Precision
 from bts_auto.train.pretrained import pretrained_state, take_weights
+from bts_auto.train.records import Records
+from bts_auto.train.stopping import Interruption
 
 # Draws for held-out patches and for scans without annotation come from seeds of their own.
 _HELD_OUT, _WITHOUT_LABELS = 1, 2
@@ -28,19 +35,33 @@ def _seed_of(seed: int, what: int) -> int:
 
 
 class Assembly:
-    """Makes the parts of one training on one device."""
+    """Makes one process's parts of one training.
 
-    def __init__(self, job: Fold, device: torch.device, observer: Observer) -> None:
-        self.job, self.device, self._observer = job, device, observer
+    Raises
+    ------
+    BtsError
+        When there is no GPU or no sample of a batch for this process.
+    """
+
+    def __init__(self, job: Fold, observer: Observer, processes: Processes = ALONE) -> None:
+        self.job, self._observer, self.processes = job, observer, processes
         self.configuration = job.configuration
         self.training = self.configuration.training
+        batch = self.configuration.batch_size
+        self._samples, self.across = processes.share(batch), processes.across(batch)
+        self.device = processes.device(job.device)
 
-    def objective(self, *, compiled: bool = False) -> Objective:
-        """The objective with fresh weights, or those that it starts from."""
+    def objective(self, *, compiled: bool = False, across: Across = HERE) -> Objective:
+        """The objective with fresh weights, or those that it starts from; `across` reaches the rest of the batch."""
         job, chosen = self.job, self.training.objective
         options = registry.options("objective", chosen.name, chosen.options)
         objective: Objective = registry.component("objective", chosen.name)(
-            options, plan=job.plan, configuration_name=job.configuration_name, labels=job.labels, device=self.device
+            options,
+            plan=job.plan,
+            configuration_name=job.configuration_name,
+            labels=job.labels,
+            device=self.device,
+            across=across,
         )
         if job.pretrained is not None:
             take_weights(objective.modules["network"], pretrained_state(job.pretrained))
@@ -53,11 +74,54 @@ class Assembly:
         options = registry.options("schedule", self.training.schedule.name, self.training.schedule.options)
         # A run that a budget cuts short may have few epochs left: by steps, the learning rate still reaches its end.
         return Parts(
-            objective=lambda: self.objective(compiled=compiled),
+            objective=lambda: self.objective(compiled=compiled, across=self.across),
             batches=self.open_stream,
             held_out=self.open_held_out if self.job.validation_cases else None,
             schedule=registry.component("schedule", self.training.schedule.name)(options),
             schedule_per="step" if self.job.budget is not None else options.per,
+            judge=self._volume_judge(),
+        )
+
+    def loop(
+        self,
+        parts: Parts,
+        precision: Format,
+        records: Records,
+        *,
+        limits: Limits | None = None,
+        interruption: Interruption,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Loop:
+        """The loop of this process."""
+        job = self.job
+        return Loop(
+            parts,
+            self.training,
+            job.folder,
+            device=self.device,
+            precision=Precision(precision, self.device),
+            limits=limits,
+            observer=self._observer,
+            title=f"Training {job.configuration_name}, fold {job.fold}",
+            interruption=interruption,
+            processes=self.processes,
+            share=self.across.share,
+            records=records,
+            clock=clock,
+        )
+
+    def _volume_judge(self) -> VolumeJudge | None:
+        job, choice = self.job, self.training.model_choice
+        if choice is None or not job.validation_cases:
+            return None
+        return VolumeJudge(
+            job.plan,
+            job.configuration_name,
+            job.labels,
+            sorted(job.validation_cases)[: choice.cases],
+            store=job.store,
+            previous=job.previous,
+            device=self.device,
         )
 
     def open_stream(self, stream: str, first: int) -> Iterable[Any]:
@@ -84,7 +148,7 @@ class Assembly:
         job = self.job
         workers = job.workers
         if workers is None:
-            workers = loader_workers(self.device, self.configuration.batch_size)
+            workers = loader_workers(self.device, len(self._samples), self.processes.local_size)
         return BatchLoader(
             store or job.store,
             cases,
@@ -93,6 +157,7 @@ class Assembly:
             seed,
             workers=workers,
             augment=augment,
+            share=self._samples,
             start_step=first,
             previous=job.previous,
             weights=weights,

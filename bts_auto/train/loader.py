@@ -142,6 +142,8 @@ class BatchLoader(Iterator[Batch]):
         Threads that prepare samples ahead; 0: each batch is prepared when it is asked for.
     augment : bool
         Whether samples are augmented, by ``configuration.training.augmentation`` or else the default list.
+    share : sequence of int, optional
+        Which samples of each batch are prepared, where other processes take the others.
     start_step : int
         The first batch.
     device : torch.device, optional
@@ -178,6 +180,7 @@ class BatchLoader(Iterator[Batch]):
         *,
         workers: int = 0,
         augment: bool = True,
+        share: Sequence[int] | None = None,
         start_step: int = 0,
         device: torch.device | None = None,
         previous: PreviousMasks | None = None,
@@ -192,6 +195,7 @@ class BatchLoader(Iterator[Batch]):
         self._store, self._configuration, self._seed = store, configuration, seed
         self._labels, self._previous, self._weights = labels, previous, weights
         self._previous_labels = tuple(v for v in labels.known_values if v) if previous is not None else ()
+        self._share = range(configuration.batch_size) if share is None else share
         self._opened = _OpenCases(store)
         self._cases = _Cases(cases, self._opened)
         self._channels = self._cases.opened(cases[0]).shape[0]
@@ -244,7 +248,7 @@ class BatchLoader(Iterator[Batch]):
 
     def _batches_ahead(self, workers: int, memory_gb: float) -> int:
         configuration = self._configuration
-        voxels = int(np.prod(configuration.patch_size)) * configuration.batch_size
+        voxels = int(np.prod(configuration.patch_size)) * len(self._share)
         # A warped sample is read from a box of about 3 times its size.
         size = voxels * (4 * self._channels + 2) * (3 if self._device is not None else 1)
         return max(1, min(workers + 1, int(memory_gb * 1e9 / size)))
@@ -314,14 +318,13 @@ class BatchLoader(Iterator[Batch]):
 
     def _prepare_all(self, step: int) -> list[_Sample]:
         with one_thread():
-            return [self._prepare(step, index) for index in range(self._configuration.batch_size)]
+            return [self._prepare(step, index) for index in self._share]
 
     def _collect(self) -> list[_Sample]:
         assert self._pool is not None
         while len(self._waiting) < self._ahead:
             step = self._step + len(self._waiting)
-            indices = range(self._configuration.batch_size)
-            self._waiting.append((step, [self._pool.submit(self._prepare, step, index) for index in indices]))
+            self._waiting.append((step, [self._pool.submit(self._prepare, step, index) for index in self._share]))
         step, futures = self._waiting.popleft()
         try:
             return [self._result(future, step) for future in futures]

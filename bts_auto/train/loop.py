@@ -18,6 +18,7 @@ from bts_auto.events import SILENT, Observer, Task
 from bts_auto.plan.schema import Training
 from bts_auto.train import checkpoint
 from bts_auto.train.average import WeightAverage
+from bts_auto.train.distributed import ALONE, Processes
 from bts_auto.train.feed import Feed
 from bts_auto.train.machine import memory_mb
 from bts_auto.train.objectives.base import At
@@ -54,10 +55,14 @@ class Loop:
         observer: Observer = SILENT,
         title: str = "train",
         interruption: Interruption | None = None,
+        processes: Processes = ALONE,
+        share: float = 1.0,
+        records: Records | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts, self._training, self._folder = parts, training, folder
-        self._records = Records(folder)
+        self._records = records or Records(folder)
+        self._processes, self._share = processes, share
         self._device, self._precision = device, precision
         self._limits = limits or Limits()
         self._observer, self._title = observer, title
@@ -104,12 +109,19 @@ class Loop:
         self.objective = self._parts.objective()
         decay = self._training.weight_average
         self._average = WeightAverage(self.objective.modules["network"], decay) if decay is not None else None
-        self._stepper = Stepper(self.objective, self._precision, self._training.gradient_clip)
+        self._stepper = Stepper(
+            self.objective,
+            self._precision,
+            self._training.gradient_clip,
+            processes=self._processes,
+            weight=self._share * self._processes.size,
+        )
         self._base_lr = {
             name: [group["lr"] for group in optimizer.param_groups]
             for name, optimizer in self.objective.optimizers.items()
         }
-        self._records.open(self._load())
+        self._records.open(self._processes.together(self._load))
+        self._check_same_start()
         stack.callback(self._records.close)
         self._watch = Stopwatch(self._clock, self.progress.seconds)
         self._saved_at = self._looked_at = self._pace_from = self._clock()
@@ -128,6 +140,15 @@ class Loop:
         self.progress = Progress.from_json(state.record["progress"])
         self._precision.load_state(state.record["scaler"])
         return state.record["journal_offset"]
+
+    def _check_same_start(self) -> None:
+        steps = self._processes.gather(self.progress.step)
+        if len(set(steps)) > 1:
+            raise BtsError(
+                f"the processes have read states of different steps ({', '.join(map(str, steps))})",
+                where=self._folder,
+                mend="let all machines see one results folder",
+            )
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         """Open the streams of batches and the progress bar."""
@@ -168,7 +189,8 @@ class Loop:
 
     def _name_bad_loss(self, problem: NotFinite) -> str:
         """The problem with its step and cases; raised as an error when the retry has been used up."""
-        cases = sorted({case for batches in self._last_batches for batch in batches.values() for case in batch.cases})
+        mine = [case for batches in self._last_batches for batch in batches.values() for case in batch.cases]
+        cases = sorted({case for drawn in self._processes.gather(mine) for case in drawn})
         named = f"{problem} at step {self.progress.step + 1} with the cases {', '.join(cases)}"
         if self.progress.retries < _RETRIES:
             return named
@@ -196,10 +218,10 @@ class Loop:
                 self._end_epoch()
             if progress.ended:
                 break
-            if self._interruption.requested:
-                self._leave()
+            self._leave_if_asked()
             self._step()
             self._mind_the_end()
+            progress.pace = Pace(**self._processes.by_first(progress.pace.to_json))
             if self._clock() - self._saved_at >= self._limits.save_every:
                 self._save()
         self._save()
@@ -207,13 +229,10 @@ class Loop:
     def _step(self) -> None:
         progress, start = self.progress, self._clock()
         lr = self._set_learning_rate()
-        self._last_batches, waited = [], 0.0
-        for _ in range(self._training.accumulation):
-            self._last_batches.append(self._feed.next())
-            waited += self._feed.waited
+        self._last_batches, waited = self._processes.together(self._next_batches)
         for module in self.objective.modules.values():
             module.train()
-        seed_step(self._training.seed, progress.step)
+        seed_step(self._training.seed, progress.step, self._processes.rank)
         at = At(progress.step, progress.pace.fraction(progress.step))
         losses = self._stepper.run(self._last_batches, at)
         if self._average:
@@ -224,6 +243,14 @@ class Loop:
             self._pace_from = self._clock()
         progress.sums.add(losses.loss, losses.terms, self._clock() - start, waited)
         self._show(losses, lr)
+
+    def _next_batches(self) -> tuple[list[dict[str, Any]], float]:
+        """The batches of a step, and the seconds that they were waited for."""
+        batches, waited = [], 0.0
+        for _ in range(self._training.accumulation):
+            batches.append(self._feed.next())
+            waited += self._feed.waited
+        return batches, waited
 
     def _show(self, losses: StepLosses, lr: float) -> None:
         progress = self.progress
@@ -271,22 +298,23 @@ class Loop:
     def _measure(self) -> dict[str, Any]:
         """Loss and pseudo Dice on held-out patches; remembers the weights when they are the best so far."""
         assert self._held_out is not None
-        progress, dice, losses, start = self.progress, PseudoDice(self.objective.measured), [], self._clock()
+        progress, dice, total, start = self.progress, PseudoDice(self.objective.measured), 0.0, self._clock()
         for module in self.objective.modules.values():
             module.eval()
         patches = 0
         with torch.no_grad():
             for _ in range(self._training.validation_iterations):
-                if self._interruption.requested:
-                    self._leave()
-                batch = self._held_out.next()
+                self._leave_if_asked()
+                batch = self._processes.together(self._held_out.next)
                 with self._precision.autocast():
                     loss, confusion = self.objective.measure(batch)
-                losses.append(float(loss))
+                total += float(loss)
                 dice.add(confusion)
                 patches += len(next(iter(batch.values())).cases)
         seconds = self._clock() - start
         self.seconds_per_patch = seconds / max(patches, 1)
+        total = float(self._processes.sum(torch.tensor(self._share * total, dtype=torch.float64)))
+        dice.pool(self._processes.sum)
         values = dice.result()
         progress.running_dice = running_mean(progress.running_dice, values)
         best = -math.inf if progress.best_dice is None else progress.best_dice
@@ -294,7 +322,7 @@ class Loop:
             progress.best_dice, progress.best_epoch = progress.running_dice, progress.epoch
             self._best = self._copied_weights()
         return {
-            "validation_loss": sum(losses) / len(losses),
+            "validation_loss": total / self._training.validation_iterations,
             "dice": values,
             "running_dice": progress.running_dice,
             "validation_seconds": round(seconds, 3),
@@ -302,12 +330,12 @@ class Loop:
 
     def _judge(self) -> dict[str, Any]:
         """Judge the weights by whole volumes where that is due; remembers them when they are the best so far."""
-        progress, choice = self.progress, self._training.model_choice
-        if self._parts.judge is None or choice is None:
+        progress, choice, judge = self.progress, self._training.model_choice, self._parts.judge
+        if judge is None or choice is None:
             return {}
         if (progress.epoch + 1) % choice.every and not progress.ended:
             return {}
-        value = self._parts.judge(self.shipped_weights())
+        value = self._processes.by_first(lambda: judge(self.shipped_weights()))
         if value > (-math.inf if progress.chosen_dice is None else progress.chosen_dice):
             progress.chosen_dice, progress.chosen_epoch = value, progress.epoch
             self._chosen = self._copied_weights()
@@ -317,6 +345,10 @@ class Loop:
         return {name: tensor.detach().clone() for name, tensor in self.shipped_weights().items()}
 
     # --------------------------------------------------------------------------------------------------------- stopping
+
+    def _leave_if_asked(self) -> None:
+        if self._processes.any(self._interruption.requested):
+            self._leave()
 
     def _leave(self) -> None:
         self._save()

@@ -24,11 +24,13 @@ def memory_mb(device: torch.device) -> int:
     return peak >> 20 if sys.platform == "darwin" else peak >> 10
 
 
-def loader_workers(device: torch.device, batch_size: int) -> int:
+def loader_workers(device: torch.device, batch_size: int, processes: int = 1) -> int:
     """How many threads prepare batches: beside a GPU all cores but one, beside a network on the same CPU one a sample.
+
+    `processes` that train together on this machine share its cores.
 
     On the CPU the samples of a batch then start together and slow all of the network's threads alike; a single one
     would slow one of them, for which the others wait.
     """
     most = min(_MOST_WORKERS, batch_size) if device.type == "cpu" else _MOST_WORKERS
-    return max(1, min(most, machine.cores() - (device.type != "cpu")))
+    return max(1, min(most, machine.cores() // processes - (device.type != "cpu")))

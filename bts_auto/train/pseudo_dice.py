@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from bts_auto.train.objectives.base import Confusion
 
@@ -27,6 +29,10 @@ class PseudoDice:
     def add(self, confusion: Confusion) -> None:
         """Count a batch."""
         self._counts += np.stack([confusion.tp, confusion.fp, confusion.fn])
+
+    def pool(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
+        """Count what other processes have counted, too."""
+        self._counts = sum_over_processes(torch.from_numpy(self._counts)).numpy()
 
     def result(self) -> dict[str, float]:
         """Dice for each output; NaN where it is in no patch, neither predicted nor in truth."""

@@ -50,3 +50,22 @@ class Records:
     def asked_to_stop(self) -> bool:
         """Whether a stop file was there; it is taken away."""
         return take_stop_file(self._folder)
+
+
+class ReadOnly(Records):
+    """For a process that trains along: another one keeps the records."""
+
+    def tidy(self) -> None:
+        pass
+
+    def open(self, offset: int) -> None:
+        pass
+
+    def write(self, kind: str, **fields: Any) -> None:
+        pass
+
+    def save(self, state: Callable[[int], State]) -> None:
+        pass
+
+    def asked_to_stop(self) -> bool:
+        return False

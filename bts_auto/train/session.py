@@ -14,17 +14,16 @@ from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration
 from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
-from bts_auto.predict.engine import choose_device
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
 from bts_auto.train.assembly import Assembly
-from bts_auto.train.choice import VolumeJudge
+from bts_auto.train.distributed import ECHO_S, Processes
 from bts_auto.train.job import Fold
 from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
 from bts_auto.train.loop import Limits, Loop
 from bts_auto.train.measuring import Measured, Measuring
-from bts_auto.train.precision import Precision
 from bts_auto.train.progress import Progress
+from bts_auto.train.records import Records
 from bts_auto.train.stopping import Interruption
 from bts_auto.train.trainer import TrainingResult
 from bts_auto.train.validate import validate_fold
@@ -39,12 +38,13 @@ def train(
     *,
     validate: bool,
     save_every: float,
+    processes: Processes,
     observer: Observer,
     clock: Callable[[], float],
 ) -> TrainingResult:
     """Do what is left of `job`; see :func:`bts_auto.train.trainer.train_fold`."""
     start = clock()
-    session = _Session(job, observer, clock)
+    session = _Session(job, processes, observer, clock)
     if run is None or run.finished is None:
         run = session.begin(run, settings)
         with session.interruption.listening():
@@ -59,16 +59,15 @@ def train(
 
 
 class _Session:
-    def __init__(self, job: Fold, observer: Observer, clock: Callable[[], float]) -> None:
+    def __init__(self, job: Fold, processes: Processes, observer: Observer, clock: Callable[[], float]) -> None:
         self._job, self._observer, self._clock = job, observer, clock
         self._started = clock()
         self._configuration = job.configuration
         self._training = self._configuration.training
-        self._device = choose_device(job.device)
-        self._assembly = Assembly(job, self._device, observer)
+        self._assembly = Assembly(job, observer, processes)
         self._seconds_per_patch: float | None = None
         self._resumed = False
-        self.interruption = Interruption()
+        self.interruption = Interruption(ECHO_S if processes.size > 1 else 0.0)
 
     # -------------------------------------------------------------------------------------------------------- beginning
 
@@ -102,33 +101,36 @@ class _Session:
 
     def train(self, run: runs.Run, save_every: float) -> runs.Run:
         """Run the loop to its end and ship the weights."""
-        job = self._job
+        job, processes = self._job, self._assembly.processes
         measured = Measured.from_json(run.measured)
+        compiled, precision = self._is_compiled(measured), measured.precision
         loggers: list[Logger] = []
-        parts = replace(
-            self._assembly.parts(compiled=self._is_compiled(measured)),
-            keep_best=self._keep_best,
-            judge=self._volume_judge(),
-            keep_chosen=self._keep_chosen,
-            log=lambda record, epoch: log_all(loggers, record, epoch),
-            epoch_ended=lambda: progress_plot.draw_progress(job.folder),
-        )
-        loop = Loop(
-            parts,
-            self._training,
-            job.folder,
-            device=self._device,
-            precision=Precision(measured.precision, self._device),
-            limits=self._limits(save_every),
-            observer=self._observer,
-            title=f"Training {job.configuration_name}, fold {job.fold}",
-            interruption=self.interruption,
-            clock=self._clock,
-        )
+
+        def prepare() -> Loop:
+            parts = replace(
+                self._assembly.parts(compiled=compiled),
+                keep_best=self._keep_best,
+                keep_chosen=self._keep_chosen,
+                log=lambda record, epoch: log_all(loggers, record, epoch),
+                epoch_ended=lambda: progress_plot.draw_progress(job.folder),
+            )
+            return self._assembly.loop(
+                parts,
+                precision,
+                Records(job.folder),
+                limits=self._limits(save_every),
+                interruption=self.interruption,
+                clock=self._clock,
+            )
+
         with contextlib.ExitStack() as stack:
             loggers.extend(open_loggers(job.loggers, self._logged(run)))
             for logger in loggers:
                 stack.callback(logger.close)
+            stack.enter_context(
+                processes.calling(lambda: {"job": job.to_json(), "precision": precision, "compiled": compiled})
+            )
+            loop = processes.together(prepare)
             progress = loop.run()
         self._seconds_per_patch = loop.seconds_per_patch
         if progress.chosen_epoch is None:
@@ -144,20 +146,6 @@ class _Session:
     def _limits(self, save_every: float) -> Limits:
         budget = None if self._job.budget is None else self._job.budget - (self._clock() - self._started)
         return Limits(budget=budget, reserve=self._reserve, save_every=save_every)
-
-    def _volume_judge(self) -> VolumeJudge | None:
-        job, choice = self._job, self._training.model_choice
-        if choice is None or not job.validation_cases:
-            return None
-        return VolumeJudge(
-            job.plan,
-            job.configuration_name,
-            job.labels,
-            sorted(job.validation_cases)[: choice.cases],
-            store=job.store,
-            previous=job.previous,
-            device=self._device,
-        )
 
     def _logged(self, run: runs.Run) -> LoggedRun:
         job = self._job

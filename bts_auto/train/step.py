@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from bts_auto.train.distributed import ALONE, Processes
 from bts_auto.train.objectives.base import At, Objective, Phase
 from bts_auto.train.precision import Precision
 
@@ -28,9 +29,9 @@ class StepLosses:
     terms: dict[str, float]
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make the network's own draws (dropout, latent samples) in `step` a function of (seed, step)."""
-    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Make the network's own draws (dropout, latent samples) in `step` a function of (seed, step, process)."""
+    state = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]) >> 1)
 
 
@@ -41,10 +42,23 @@ class Stepper:
     ----------
     gradient_clip : float or None
         Largest norm of the gradient of one phase; longer ones are shortened to it.
+    processes : Processes
+        Those that step together.
+    weight : float
+        Of this process's part of the batch in the mean over the processes; 1 where all parts are alike.
     """
 
-    def __init__(self, objective: Objective, precision: Precision, gradient_clip: float | None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        precision: Precision,
+        gradient_clip: float | None,
+        *,
+        processes: Processes = ALONE,
+        weight: float = 1.0,
+    ) -> None:
         self._objective, self._precision, self._clip = objective, precision, gradient_clip
+        self._processes, self._weight = processes, weight
         self._parameters = {
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in objective.optimizers.items()
@@ -76,7 +90,7 @@ class Stepper:
                 return None
             if not done:
                 self._objective.optimizers[phase.optimizer].zero_grad(set_to_none=True)
-            loss = phase.loss / len(micro)
+            loss = phase.loss * (self._weight / len(micro))
             (loss if self._precision.scaler is None else self._precision.scaler.scale(loss)).backward()
             done.append(Phase(phase.optimizer, phase.loss.detach(), phase.terms))
         return done
@@ -85,11 +99,14 @@ class Stepper:
         """Check, clip and step; the mean loss and terms over the batches."""
         optimizer = self._objective.optimizers[phases[0].optimizer]
         scaler = self._precision.scaler
+        parameters = self._parameters[phases[0].optimizer]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        means = self._processes.average(gradients, self._weight * _means(phases))
         if scaler is not None:
             scaler.unscale_(optimizer)
-        parameters = self._parameters[phases[0].optimizer]
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        loss, gradient, values = _numbers(phases, norm)
+        norm = get_total_norm(gradients)
+        # All numbers come from the device in one go.
+        loss, gradient, *terms = torch.cat([means[:1], norm.detach().float().view(1), means[1:]]).tolist()
         if not math.isfinite(loss):
             raise NotFinite(f"the loss is {loss}")
         if scaler is None and not math.isfinite(gradient):
@@ -101,13 +118,11 @@ class Stepper:
         else:
             scaler.step(optimizer)
             scaler.update()
-        return loss, values
+        return loss, dict(zip(phases[0].terms, terms, strict=True))
 
 
-def _numbers(phases: Sequence[Phase], norm: Tensor) -> tuple[float, float, dict[str, float]]:
-    """Mean loss, norm and mean terms, brought from the device in one go."""
-    names = list(phases[0].terms)
+def _means(phases: Sequence[Phase]) -> Tensor:
+    """The mean of the loss and of each of its terms over the batches, shape (1 + terms,)."""
+    names = phases[0].terms
     columns = [torch.stack([phase.loss, *(phase.terms[name] for name in names)]).float() for phase in phases]
-    mean = torch.stack(columns).mean(0)
-    loss, gradient, *terms = torch.cat([mean[:1], norm.detach().float().view(1), mean[1:]]).tolist()
-    return loss, gradient, dict(zip(names, terms, strict=True))
+    return torch.stack(columns).mean(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -25,9 +26,16 @@ class Interruption:
 
     The second signal, and any while nothing is there to be saved (`at_once`), raises KeyboardInterrupt. Off the main
     thread, where Python delivers no signals, nothing is changed; :meth:`request` does the same from code.
+
+    Parameters
+    ----------
+    echo : float
+        Seconds in which further signals are taken for the first one: a launcher of several processes passes on what
+        they have heard themselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, echo: float = 0.0) -> None:
+        self._echo, self._heard_at = echo, -math.inf
         self.requested = False
         self.at_once = False
 
@@ -36,9 +44,12 @@ class Interruption:
         self.requested = True
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._heard_at < self._echo:
+            return
         if self.requested or self.at_once:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self._heard_at = True, now
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Interruption]:

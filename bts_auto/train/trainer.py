@@ -30,6 +30,7 @@ from bts_auto.train.lock import sole_process
 if TYPE_CHECKING:
     from bts_auto.data.raw import RawDataset
     from bts_auto.evaluate.scores import Scores
+    from bts_auto.train.distributed import Crew
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def train_fold(
     save_every: float = 60.0,
     loggers: Sequence[str] = (),
     step_seconds: float | None = None,
+    processes: Crew | None = None,
     observer: Observer = SILENT,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingResult:
@@ -111,6 +113,8 @@ def train_fold(
         Registered loggers that hear of each epoch, besides the journal.
     step_seconds : float, optional
         What a step takes, where that is known; else a few are timed to say how long the training will take.
+    processes : Crew, optional
+        Those that train together; this is the first of them. None: this one trains alone.
     clock : callable
         A rising number of seconds.
 
@@ -176,10 +180,19 @@ def train_fold(
     with sole_process(folder):
         if restart:
             runs.clear(folder)
+        from bts_auto.train.distributed import ALONE
         from bts_auto.train.session import train
 
-        run = runs.Run.find(folder, settings)
-        return train(job, run, settings, validate=validate, save_every=save_every, observer=observer, clock=clock)
+        return train(
+            job,
+            runs.Run.find(folder, settings),
+            settings,
+            validate=validate,
+            save_every=save_every,
+            processes=processes or ALONE,
+            observer=observer,
+            clock=clock,
+        )
 
 
 def _cases(

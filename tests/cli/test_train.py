@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -55,3 +57,16 @@ def test_a_plateau_without_held_out_patches_is_refused(workspace, capsys):
 def test_there_is_nothing_to_stop(workspace, capsys):
     assert call(workspace, FIRST, "cv", "--stop") == 2
     assert "is running" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.slow
+def test_torchrun_trains_in_two_processes(tmp_path):
+    """The journal is written once, and only the first process says anything."""
+    made = make_workspace(tmp_path)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "bts_auto.cli.train"]
+    options = [FIRST, 0, "--workspace", made, "--device", "cpu", "--epochs", 2, "--set", "batch_size=2", "--json"]
+    done = subprocess.run([*command, *map(str, options)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)["folds"]) == ["0"]
+    folder = made / "results" / NAME / f"default__{FIRST}" / "fold_0"
+    assert [record["epoch"] for record in read_journal(folder / JOURNAL, "epoch")] == [0, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bts_auto.events import SILENT, Observer
+from bts_auto.losses.across import HERE, Across
 from bts_auto.plan.schema import Plan
 from bts_auto.train.journal import JOURNAL, read_journal
 from bts_auto.train.loader import Batch
@@ -58,17 +59,23 @@ def tiny_plan(labels: dict | None = None, network: dict | None = None, **trainin
     )
 
 
-def batch(index: int, seed: int = 0) -> Batch:
-    """Two samples of noise whose labels are the bright voxels of the first channel; a function of (seed, index)."""
+def batch(index: int, seed: int = 0, size: int = 2, samples: Sequence[int] | None = None) -> Batch:
+    """Samples of noise whose labels are the bright voxels of the first channel; a function of (seed, index).
+
+    `samples`: those that are wanted.
+    """
     generator = np.random.default_rng((seed, index))
-    image = generator.normal(size=(2, 2, *PATCH)).astype(np.float32)
+    image = generator.normal(size=(size, 2, *PATCH)).astype(np.float32)
     mask = np.digitize(image[:, :1], (0.5, 1.2)).astype(np.int16)
-    return Batch(torch.from_numpy(image), torch.from_numpy(mask), (f"case_{index % 3}", "case_9"), index)
+    cases = (*(f"case_{(index + sample) % 3}" for sample in range(size - 1)), "case_9")
+    wanted = list(range(size) if samples is None else samples)
+    chosen = tuple(cases[sample] for sample in wanted)
+    return Batch(torch.from_numpy(image)[wanted], torch.from_numpy(mask)[wanted], chosen, index)
 
 
-def stream(seed: int = 0) -> Callable[[str, int], Iterator[Batch]]:
+def stream(seed: int = 0, size: int = 2, samples: Sequence[int] | None = None) -> Callable[[str, int], Iterator[Batch]]:
     """Endless batches from an index on."""
-    return lambda name, first: (batch(index, seed) for index in itertools.count(first))
+    return lambda name, first: (batch(index, seed, size, samples) for index in itertools.count(first))
 
 
 def tiny_loop(
@@ -79,16 +86,19 @@ def tiny_loop(
     limits: Limits | None = None,
     observer: Observer = SILENT,
     interruption: Interruption | None = None,
+    across: Across = HERE,
+    samples: Sequence[int] | None = None,
+    batch_size: int = 2,
     **options: Any,
 ) -> Loop:
     """A loop over :func:`batch`; `parts` replaces fields of its :class:`Parts`."""
     plan = plan or tiny_plan()
     made = Parts(
         objective=lambda: Segmentation(
-            SegmentationOptions(), plan=plan, configuration_name=NAME, labels=plan.label_set()
+            SegmentationOptions(), plan=plan, configuration_name=NAME, labels=plan.label_set(), across=across
         ),
-        batches=stream(),
-        held_out=stream(seed=1),
+        batches=stream(0, batch_size, samples),
+        held_out=stream(1, batch_size, samples),
         schedule=poly(PolyOptions()),
         schedule_per="epoch",
     )

@@ -13,6 +13,7 @@ from bts_auto import registry
 from bts_auto.data.labels import Labels
 from bts_auto.data.partial import told
 from bts_auto.errors import PlanError
+from bts_auto.losses.across import HERE, Across
 from bts_auto.networks.auxiliary import PresenceClassifier, Reconstruction
 from bts_auto.plan.schema import Plan
 from bts_auto.train.objectives.base import LABELLED, UNLABELLED, At, Phase
@@ -41,8 +42,11 @@ class MultiTask(Segmentation):
         configuration_name: str,
         labels: Labels,
         device: torch.device | str = "cpu",
+        across: Across = HERE,
     ) -> None:
-        super().__init__(options, plan=plan, configuration_name=configuration_name, labels=labels, device=device)
+        super().__init__(
+            options, plan=plan, configuration_name=configuration_name, labels=labels, device=device, across=across
+        )
         configuration = plan.configuration(configuration_name)
         if configuration.previous_stage is not None or not hasattr(self._network, "encode"):
             raise PlanError(

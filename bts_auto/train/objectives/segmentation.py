@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bts_auto import registry
 from bts_auto.data.labels import Labels
 from bts_auto.errors import PlanError
+from bts_auto.losses.across import HERE, Across
 from bts_auto.losses.deep_supervision import DeepSupervision, downsample_target
 from bts_auto.losses.target import Target, over_space
 from bts_auto.model.build import build_network
@@ -34,6 +35,7 @@ class Segmentation:
         configuration_name: str,
         labels: Labels,
         device: torch.device | str = "cpu",
+        across: Across = HERE,
     ) -> None:
         configuration = plan.configuration(configuration_name)
         training = configuration.training
@@ -52,7 +54,7 @@ class Segmentation:
         self._term_names = _distinct([term.name for term in training.loss])
         self._supervision: DeepSupervision | None = None
         self._scale_weights = training.deep_supervision_weights if training.deep_supervision else None
-        self._target = TargetMaker(labels)
+        self._target = TargetMaker(labels, across)
         self._mixing = _mixing(training)
         self.measured = labels.foreground
         self._skip_background = not labels.has_regions

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bts_auto.data.labels import Labels
 from bts_auto.data.partial import Annotated, counts_in
+from bts_auto.losses.across import HERE, Across
 from bts_auto.losses.target import Target
 
 
@@ -22,8 +23,8 @@ class TargetMaker:
     annotated and not its parts), and regions that it is not annotated for do not count.
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
+    def __init__(self, labels: Labels, across: Across = HERE) -> None:
+        self._labels, self._across = labels, across
         self._members = labels.members()
         self._consecutive = not labels.has_regions and self._members == tuple((i,) for i in range(len(self._members)))
         self._counts_in = functools.cache(functools.partial(counts_in, labels))
@@ -45,13 +46,14 @@ class TargetMaker:
         if valid is not None:
             mask = mask.masked_fill(~valid, 0)
         if self._labels.has_regions:
-            return Target(regions=self._regions(mask), valid=valid, maps=maps or {}, counts_in=channels)
+            regions = self._regions(mask)
+            return Target(regions=regions, valid=valid, maps=maps or {}, counts_in=channels, across=self._across)
         classes = self._classes(mask[:, 0])
         if channels is not None:
             classes = torch.stack(
                 [torch.tensor(into, device=mask.device)[one] for into, one in zip(channels, classes, strict=True)]
             )
-        return Target(classes=classes, valid=valid, maps=maps or {}, counts_in=channels)
+        return Target(classes=classes, valid=valid, maps=maps or {}, counts_in=channels, across=self._across)
 
     def _classes(self, mask: Tensor) -> Tensor:
         if self._consecutive:
