@@ -153,6 +153,11 @@ TABLE: dict[str, dict[str, Entry]] = {
             "bts_auto.postprocess.volume_gate:volume_gate", "bts_auto.postprocess.options:VolumeGateOptions"
         ),
     },
+    "rater_fusion": {
+        "agreement": Entry("bts_auto.combine.raters:agreement"),
+        "majority": Entry("bts_auto.combine.raters:majority", "bts_auto.combine.options:RaterVoteOptions"),
+        "staple": Entry("bts_auto.combine.raters:staple", "bts_auto.combine.options:StapleOptions"),
+    },
     "threshold_search": {
         "draws": Entry(
             "bts_auto.ensemble.threshold_draws:DrawSearch", "bts_auto.postprocess.options:ThresholdDrawsOptions"
@@ -178,6 +183,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         "nsd": Entry("bts_auto.evaluate.distance:nsd"),
         "panoptic_quality": Entry("bts_auto.evaluate.lesions:panoptic_quality"),
         "precision": Entry("bts_auto.evaluate.overlap:precision"),
+        "qubiq": Entry("bts_auto.evaluate.agreement:qubiq"),
         "recall": Entry("bts_auto.evaluate.overlap:recall"),
         "reference_volume_ml": Entry("bts_auto.evaluate.overlap:reference_volume_ml"),
         "relative_volume_error": Entry("bts_auto.evaluate.overlap:relative_volume_error"),

@@ -28,6 +28,12 @@ class VoteOptions(Document):
     weights: tuple[float, ...] | None = Field(None, description="one for each member, in their order; None: equal")
 
 
+class RaterVoteOptions(VoteOptions):
+    """Options of the majority of raters; no rater comes first, so that a tie is background unless said otherwise."""
+
+    ties: Ties = "background"
+
+
 class StapleOptions(Document):
     """Options of STAPLE."""
 

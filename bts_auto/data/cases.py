@@ -8,8 +8,9 @@ import numpy as np
 
 from bts_auto.data import checks
 from bts_auto.data.labels import Labels
+from bts_auto.data.raters import read_reference, reference_files
 from bts_auto.data.raw import CaseFiles
-from bts_auto.data.readers import read_channels, read_mask
+from bts_auto.data.readers import read_channels
 from bts_auto.data.volume import Geometry
 from bts_auto.errors import DataError
 
@@ -65,7 +66,7 @@ def read_case(
     images, geometry = read_channels(files.images, channels, nan_to_zero=nan_to_zero)
     if files.mask is None:
         return Case(images, geometry, None, {})
-    mask, of_mask = read_mask(files.mask)
-    checks.same_grid(of_mask, files.mask, geometry, files.images[0])
+    mask, of_mask = read_reference(files.mask)
+    checks.same_grid(of_mask, reference_files(files.mask)[0], geometry, files.images[0])
     voxels = checks.known_labels(mask, labels, files.mask, files.annotated) if labels is not None else {}
     return Case(images, geometry, mask, voxels)

@@ -75,7 +75,7 @@ def same_grid(first: Geometry, first_path: Path, other: Geometry, other_path: Pa
     )
 
 
-def known_labels(mask: np.ndarray, labels: Labels, path: Path, annotated: Annotated = None) -> dict[int, int]:
+def known_labels(mask: np.ndarray, labels: Labels, path: object, annotated: Annotated = None) -> dict[int, int]:
     """Count the voxels of each value in `mask`, background included.
 
     Parameters

@@ -92,7 +92,7 @@ def counts_in(labels: Labels, annotated: Annotated) -> tuple[int, ...]:
     return tuple(channel_of[same[value]] for value, *_ in members)
 
 
-def check_annotated(values: Sequence[int], labels: Labels, annotated: Annotated, path: Path) -> None:
+def check_annotated(values: Sequence[int], labels: Labels, annotated: Annotated, path: object) -> None:
     """Refuse a mask that holds what its case is said not to be annotated for.
 
     Raises

@@ -2,7 +2,8 @@
 
 ``DatasetXXX_Name/`` holds ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file for each channel),
 ``labelsTr/CASE.nii.gz`` and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training cases) and
-``cases.csv``. Cases that are annotated for some labels only are named in dataset.json (:mod:`bts_auto.data.partial`).
+``cases.csv``. ``ratersTr/RATER/`` may hold several people's masks (:mod:`bts_auto.data.raters`). Cases that are
+annotated for some labels only are named in dataset.json (:mod:`bts_auto.data.partial`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 from bts_auto.data.labels import Labels
 from bts_auto.data.partial import KEY as PARTIAL
 from bts_auto.data.partial import Annotated, read_partial_labels
+from bts_auto.data.raters import FOLDER as RATERS
+from bts_auto.data.raters import Fusion, RaterMasks, Reference, find_raters, read_fusion, reference_files
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.files import hash_file, hash_json
 
@@ -37,28 +40,35 @@ class CaseFiles:
 
     case: str
     images: tuple[Path, ...]
-    mask: Path | None = None
+    mask: Reference | None = None
     annotated: Annotated = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them."""
-        return self.images if self.mask is None else (*self.images, self.mask)
+        return self.images if self.mask is None else (*self.images, *reference_files(self.mask))
 
-    def stamps(self) -> list[list[int]]:
+    @property
+    def made_of(self) -> list[Any]:
+        """How the label map is made of more than one file; empty where it is a file."""
+        return [self.mask.fusion.to_json()] if isinstance(self.mask, RaterMasks) else []
+
+    def stamps(self) -> list[list[Any]]:
         """Size and time of change of each file: unchanged stamps mean unchanged content, at no reading."""
-        return [[status.st_size, status.st_mtime_ns] for status in (path.stat() for path in self.files)]
+        of_files = [[status.st_size, status.st_mtime_ns] for status in (path.stat() for path in self.files)]
+        return [*of_files, *([self.made_of] if self.made_of else [])]
 
     def content_hash(self) -> str:
         """SHA-256 over the bytes of all files, as hexadecimal."""
-        return hash_json([hash_file(path) for path in self.files])
+        return hash_json([*(hash_file(path) for path in self.files), *self.made_of])
 
 
 @dataclass(frozen=True)
 class RawDataset:
     """A raw dataset; :meth:`open` reads its dataset.json and looks at no image.
 
-    `partial` are the labels and regions that cases are annotated for which are not annotated in full.
+    `partial` are the labels and regions that cases are annotated for which are not annotated in full, `raters` how
+    several people's masks are read as one.
     """
 
     folder: Path
@@ -67,6 +77,7 @@ class RawDataset:
     labels: Labels
     file_ending: str
     partial: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    raters: Fusion | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> RawDataset:
@@ -94,7 +105,8 @@ class RawDataset:
             labels = Labels.from_dataset(document)
         except DataError as error:
             raise DataError(error.what, where=path, mend=error.mend) from None
-        return cls(folder, document, channels, labels, ending, read_partial_labels(document, labels, path))
+        partial, raters = read_partial_labels(document, labels, path), read_fusion(document, path)
+        return cls(folder, document, channels, labels, ending, partial, raters)
 
     @property
     def name(self) -> str:
@@ -118,7 +130,7 @@ class RawDataset:
         DataError
             When there is no case at all, or ``partial_labels`` names one that is not there.
         """
-        found = self._found_cases()
+        found = self._fused(self._found_cases())
         unknown = sorted(self.partial.keys() - found.keys())
         if unknown:
             raise DataError(
@@ -126,6 +138,23 @@ class RawDataset:
                 where=self.folder / "dataset.json",
             )
         return {case: replace(files, annotated=self.partial.get(case)) for case, files in found.items()}
+
+    def _fused(self, found: Mapping[str, CaseFiles]) -> dict[str, CaseFiles]:
+        """The cases, those without a mask of their own with the raters' masks."""
+        folder = self.folder / RATERS
+        if not folder.is_dir():
+            return dict(found)
+        rated = find_raters(folder, self.file_ending)
+        if self.raters is None:
+            mend = 'add "raters": {"name": "staple"}, "majority" or "agreement"'
+            raise DataError(
+                f"{RATERS} holds several raters' masks, and dataset.json does not say how to read them",
+                where=self.folder,
+                mend=mend,
+            )
+        lacking = [case for case, files in found.items() if files.mask is None or not files.mask.is_file()]
+        masks = {case: RaterMasks(rated[case], self.raters, self.labels) for case in lacking if case in rated}
+        return {case: replace(files, mask=masks.get(case, files.mask)) for case, files in found.items()}
 
     def _found_cases(self) -> dict[str, CaseFiles]:
         if "dataset" in self.document:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bts_auto.data.raters import Reference
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import Split, read_splits
 from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
@@ -114,7 +115,7 @@ def _splits(raw: RawDataset, preprocessed: Path | str | None) -> list[Split] | N
     return read_splits(raw.folder, folder, raw.training_cases())
 
 
-def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[list[Trained], dict[str, Path]]:
+def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[list[Trained], dict[str, Reference]]:
     """The members cut to the cases with a reference mask, and those masks."""
     known = {case: files.mask for case, files in raw.training_cases().items()}
     in_part = [case for case in trained[0].masks if case in raw.partial]
@@ -122,7 +123,7 @@ def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[lis
         note(
             f"{', '.join(in_part)} left out: annotated for some labels only, so that members cannot be compared on them"
         )
-    references: dict[str, Path] = {}
+    references: dict[str, Reference] = {}
     for case in (case for case in trained[0].masks if case not in raw.partial):
         mask = known.get(case)
         if mask is None or not mask.is_file():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from bts_auto.combine.probabilities import weighted
 from bts_auto.combine.saved import CacheSource
 from bts_auto.data.crop import bounding_box
 from bts_auto.data.labels import Labels
+from bts_auto.data.raters import Reference, read_reference
 from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.discover import Trained
@@ -85,7 +85,7 @@ class Scorer:
     ----------
     trained : sequence of Trained
         All over the same cases.
-    references : mapping of str to Path
+    references : mapping of str to Path or RaterMasks
         The reference mask of each case.
     labels : Labels
     metrics : sequence of str
@@ -93,7 +93,7 @@ class Scorer:
     """
 
     def __init__(
-        self, trained: Sequence[Trained], references: dict[str, Path], labels: Labels, metrics: Sequence[str]
+        self, trained: Sequence[Trained], references: Mapping[str, Reference], labels: Labels, metrics: Sequence[str]
     ) -> None:
         self.trained, self.labels, self.metrics = trained, labels, tuple(metrics)
         self.cases = tuple(trained[0].masks)
@@ -210,7 +210,7 @@ class Scorer:
         self, candidate: Candidate, case: str, probabilities: bool
     ) -> tuple[np.ndarray, np.ndarray, Geometry, Context]:
         """The combined mask of a case, its reference, their grid, and what rules may know."""
-        reference, geometry = read_mask(self._references[case])
+        reference, geometry = read_reference(self._references[case])
         chosen = self._chosen(candidate, case)
         pooled = len(chosen) > 1 and uses_probabilities(candidate.combiner)
         combiner, options = candidate.combiner, candidate.combiner_options()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Iterable, Mapping
 
@@ -69,7 +70,8 @@ def score_case(
             scores[name] = {one.name: math.nan for one in chosen}
             continue
         mine, theirs = member_mask(prediction, members), member_mask(reference, members)
-        pair = Pair(mine, theirs, spacing, voxels=voxels, planar=planar)
+        levels = functools.partial(_levels, prediction, reference, members)
+        pair = Pair(mine, theirs, spacing, voxels=voxels, planar=planar, levels=levels)
         scores[name] = {one.name: one(pair, rule) for one in chosen}
     return scores
 
@@ -80,6 +82,15 @@ def _resolved(metrics: Iterable[str] | Iterable[NamedMetric] | None) -> tuple[Na
     if ready and len(ready) == len(given):
         return ready
     return resolve(None if metrics is None else [str(one) for one in given])
+
+
+def _levels(
+    prediction: np.ndarray, reference: np.ndarray, members: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Both label maps with the position of each integer among the sorted `members`, from 1 on, and their number."""
+    ordered = np.array(sorted(members))
+    maps = [np.where(np.isin(m, ordered), np.searchsorted(ordered, m) + 1, 0) for m in (prediction, reference)]
+    return maps[0], maps[1], len(members)
 
 
 def member_mask(mask: np.ndarray, members: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bts_auto import machine
 from bts_auto.data.labels import Labels
 from bts_auto.data.partial import Annotated, indistinct, is_told
+from bts_auto.data.raters import Reference, read_reference
 from bts_auto.data.readers import SUFFIXES, read_mask
 from bts_auto.errors import BtsError, CaseFailure, DataError
 from bts_auto.evaluate.case import CaseScores, score_case
@@ -48,7 +49,7 @@ def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, 
 
 def evaluate_folder(
     predictions: Path | str,
-    references: Path | str | Mapping[str, Path],
+    references: Path | str | Mapping[str, Reference],
     labels: Labels,
     *,
     metrics: Sequence[str] | None = None,
@@ -103,9 +104,10 @@ def evaluate_folder(
     scored = _chosen_regions(labels, regions)
     mine = find_masks(predictions, file_ending)
     if isinstance(references, Mapping):
-        theirs, where, expected = dict(references), "the dataset", False
+        theirs: dict[str, Reference] = dict(references)
+        where, expected = "the dataset", False
     else:
-        theirs, where, expected = find_masks(references, file_ending), str(references), True
+        theirs, where, expected = {**find_masks(references, file_ending)}, str(references), True
     common = [case for case in mine if case in theirs]
     if not common:
         raise DataError(f"no case is also in {where}", where=predictions, mend="name masks of a case alike")
@@ -143,8 +145,8 @@ def _chosen_regions(
 
 
 def _outcomes(
-    work: Callable[[Path, Path, Annotated], CaseScores],
-    files: Mapping[str, tuple[Path, Path, Annotated]],
+    work: Callable[[Path, Reference, Annotated], CaseScores],
+    files: Mapping[str, tuple[Path, Reference, Annotated]],
     workers: int | None,
     executor: Executor | None,
 ):
@@ -168,7 +170,7 @@ def _outcomes(
 
 def score_files(
     prediction: Path,
-    reference: Path,
+    reference: Reference,
     annotated: Annotated = None,
     *,
     labels: Labels,
@@ -185,7 +187,7 @@ def score_files(
         know.
     """
     mine, geometry = read_mask(prediction)
-    theirs, reference_geometry = read_mask(reference)
+    theirs, reference_geometry = read_reference(reference)
     differences = geometry.differences(reference_geometry)
     if differences:
         raise DataError(f"prediction and reference lie on different grids: {'; '.join(differences)}")

@@ -28,6 +28,9 @@ class Pair:
         Number of voxels that count, for scores that need the background; default: all.
     planar : bool, optional
         Whether this is one slice of shape (1, y, x) that is to be scored as an image in the plane; default: when z = 1.
+    levels : callable, optional
+        Gives both as maps of levels 0 to n, and n, for scores of regions in which integers count raters; default: the
+        masks themselves, one level.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Pair:
         *,
         voxels: int | None = None,
         planar: bool | None = None,
+        levels: Callable[[], tuple[np.ndarray, np.ndarray, int]] | None = None,
     ) -> None:
         if prediction.shape != reference.shape:
             raise ValueError(f"masks of shapes {prediction.shape} and {reference.shape}")
@@ -52,6 +56,7 @@ class Pair:
         self.spacing3 = self.spacing = tuple(float(s) for s in spacing)
         self.planar = prediction.ndim == 3 and prediction.shape[0] == 1 if planar is None else planar
         self._kept: dict[Any, Any] = {}
+        self._levels = levels
         if self.planar:
             plane = self.prediction.shape[1:]
             self.prediction, self.reference = self.prediction.reshape(plane), self.reference.reshape(plane)
@@ -87,6 +92,11 @@ class Pair:
     def any_empty(self) -> bool:
         """At least one mask has no voxel."""
         return self.n_prediction == 0 or self.n_reference == 0
+
+    @functools.cached_property
+    def levels(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """Prediction and reference as maps of levels, 0 to the highest level, and that."""
+        return (self.prediction, self.reference, 1) if self._levels is None else self._levels()
 
     @functools.cached_property
     def border_distances(self) -> tuple[np.ndarray, np.ndarray]:

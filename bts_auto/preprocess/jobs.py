@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.raters import read_reference, reference_files
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.volume import Volume
 from bts_auto.errors import BtsError, DataError
@@ -73,8 +76,21 @@ def _key(settings: str, hashes: Mapping[str, str], files: CaseFiles, *, zeroed: 
 
     `zeroed`: voxels that are not finite were set to 0.
     """
-    made_of = [settings, [hashes.get(str(file)) for file in files.images], hashes.get(str(files.mask)), zeroed]
+    made_of = [settings, [hashes.get(str(file)) for file in files.images], _of_mask(files, hashes), zeroed]
     return hash_json(made_of if files.annotated is None else [*made_of, files.annotated])
+
+
+def _of_mask(files: CaseFiles, hashes: Mapping[str, str]) -> Any:
+    """What the label map is made of: a file's hash, or those of all raters and how they are read."""
+    if files.mask is None:
+        return None
+    found = [hashes.get(str(file)) for file in reference_files(files.mask)]
+    return [*found, *files.made_of] if files.made_of else found[0]
+
+
+def _short(file: Path, files: CaseFiles) -> str:
+    """A file's name; a rater's mask has the rater's before it, since all are named alike."""
+    return file.name if file in files.images or not files.made_of else f"{file.parent.name}/{file.name}"
 
 
 def outdated(files: CaseFiles, targets: Sequence[Target], hashes: Mapping[str, str], nan_to_zero: bool) -> list[Target]:
@@ -90,7 +106,6 @@ def outdated(files: CaseFiles, targets: Sequence[Target], hashes: Mapping[str, s
 def run(job: Job) -> Outcome:
     """Prepare one case for all stores that need it; runs in a worker."""
     from bts_auto.data.checks import known_labels, same_grid
-    from bts_auto.data.readers import read_mask
 
     found = hash_files(job.files.files)
     hashes = {name: digest for name, (_, digest) in found.items()}
@@ -101,8 +116,8 @@ def run(job: Job) -> Outcome:
         volume, zeroed = _read(job)
         mask = None
         if job.files.mask is not None:
-            mask, geometry = read_mask(job.files.mask)
-            same_grid(geometry, job.files.mask, volume.geometry, job.files.images[0])
+            mask, geometry = read_reference(job.files.mask)
+            same_grid(geometry, reference_files(job.files.mask)[0], volume.geometry, job.files.images[0])
             known_labels(mask, job.labels, job.files.mask, job.files.annotated)
         _store(job, stale, volume, mask, hashes, zeroed=zeroed)
     except Exception as error:
@@ -132,7 +147,7 @@ def _store(
     zeroed: bool,
 ) -> None:
     case = job.files.case
-    sources = {file.name: hashes.get(str(file)) for file in job.files.files}
+    sources = {_short(file, job.files): hashes.get(str(file)) for file in job.files.files}
     made: list[tuple[np.ndarray, CaseStore]] = []
     every = prepare_all(volume, job.plan, [target.configuration for target in targets], mask, mark_outside=True)
     for target, prepared in zip(targets, every, strict=True):

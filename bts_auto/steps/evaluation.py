@@ -13,6 +13,7 @@ from bts_auto.steps.place import Outcome, locate
 
 if TYPE_CHECKING:
     from bts_auto.data.labels import Labels
+    from bts_auto.data.raters import Reference
     from bts_auto.evaluate.scores import Scores
 
 SCORES_FILE = "scores.json"
@@ -136,7 +137,7 @@ def _subjects(
     dataset: str | int | None,
     workspace: Path | None,
     observer: Observer,
-) -> tuple[Labels, Mapping[str, tuple[str, ...]], Path | dict[str, Path], list[Path]]:
+) -> tuple[Labels, Mapping[str, tuple[str, ...]], Path | dict[str, Reference], list[Path]]:
     """What the integers mean, which cases are annotated for some only, the references, and the folders to score.
 
     A workspace is looked at only where needed.

@@ -11,6 +11,7 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from bts_auto.data.raters import Reference
     from bts_auto.data.raw import RawDataset
     from bts_auto.plan.schema import Plan
 
@@ -73,7 +74,7 @@ class Place:
             raise DataError("nothing was predicted yet", where=self.name, mend="name the folder with -p")
         return Path(read_json(path)["folder"])
 
-    def references(self) -> dict[str, Path]:
+    def references(self) -> dict[str, Reference]:
         """The mask of each case that has one: those of training and, where there is a ``labelsTs``, of testing."""
         raw = self.dataset()
         found = {name: case.mask for name, case in raw.training_cases().items() if case.mask is not None}

@@ -11,6 +11,7 @@ import numpy as np
 from bts_auto.combine.cache import CACHE_ENDING
 from bts_auto.data.labels import Labels
 from bts_auto.data.partial import told
+from bts_auto.data.raters import read_reference
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import read_mask, write_mask
 from bts_auto.errors import BtsError, CaseFailure
@@ -125,7 +126,7 @@ def _validate_case(
             logits=predictor.averages_logits,
         )
         write_mask(path, mask, steps.geometry)
-    reference, _ = read_mask(reference_path)
+    reference, _ = read_reference(reference_path)
     return score_case(
         mask,
         reference,

@@ -183,7 +183,7 @@ def _convert_case(folder: Path, scheme: Scheme, channels: tuple[str, ...], files
             known_labels(case.mask, scheme.source_labels(), files.mask)
         for path, target in zip(files.images, targets, strict=True):
             _copy_image(path, target)
-        if label is not None and files.mask is not None:
+        if label is not None and isinstance(files.mask, Path):
             _copy_mask(files.mask, label, scheme)
     except (BtsError, OSError) as error:
         for made in (*targets, label):
