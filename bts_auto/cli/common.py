@@ -97,6 +97,11 @@ def tile(text: str | None) -> Any:
     return sizes[0] if len(sizes) == 1 else sizes
 
 
+def axes(text: str) -> tuple[int, ...]:
+    """``1,2`` as (1, 2)."""
+    return tuple(int(one) for one in text.split(","))
+
+
 def part(text: str | None) -> tuple[int, int] | None:
     """``2/5`` as (2, 5): the second of five parts."""
     from bts_auto.errors import BtsError

@@ -21,7 +21,15 @@ def main(argv: list[str] | None = None) -> int:
     model.add_argument("--recipe", metavar="NAME", help="of this recipe")
     model.add_argument("-m", "--model", type=Path, metavar="PACKAGE", help="a model package or fold folder")
     how = parser.add_argument_group("how")
+    how.add_argument(
+        "--fast",
+        action="store_true",
+        help="no mirroring, and the fastest tile that lost at most 0.02 Dice in validation",
+    )
     how.add_argument("--no-tta", action="store_true", help="no mirroring at test time")
+    how.add_argument(
+        "--tta-axes", type=common.axes, metavar="AXES", help="mirror only these axes of the network's input: 1,2"
+    )
     how.add_argument("--step-size", type=float, metavar="X", help="distance of tiles as a share of the tile")
     how.add_argument("--tile", metavar="SIZE", help="'patch', 'whole' or voxels along each axis: 96 or 96,96,64")
     how.add_argument("--engine", default="auto", help="auto, torch or openvino")
@@ -58,9 +66,10 @@ def main(argv: list[str] | None = None) -> int:
             folds=arguments.folds,
             recipe=arguments.recipe,
             model=arguments.model,
-            tta=not arguments.no_tta,
+            tta=not arguments.no_tta if arguments.tta_axes is None else arguments.tta_axes,
             step_size=arguments.step_size,
             tile=common.tile(arguments.tile),
+            fast=arguments.fast,
             engine=arguments.engine,
             precision=arguments.precision,
             device=arguments.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from bts_auto.data.labels import Labels
 from bts_auto.documents import Document
 from bts_auto.errors import ModelError
-from bts_auto.files import hash_file
+from bts_auto.files import hash_file, hash_json
 from bts_auto.model.build import network_with_weights
-from bts_auto.model.layout import PLAN_FILE, WEIGHTS_FILE, FoldName
+from bts_auto.model.layout import CONVERTED, PLAN_FILE, WEIGHTS_FILE, FoldName
 from bts_auto.model.weights import as_precision, load_weights, read_metadata, save_weights
-from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.plan.schema import MeasuredTile, Plan, SegmentationConfiguration
 
 MODEL_VERSION = 1
 
@@ -63,6 +64,7 @@ def write_fold(
     """
     record = record if isinstance(record, FoldRecord) else FoldRecord(**record)
     folder = Path(folder)
+    shutil.rmtree(folder / CONVERTED, ignore_errors=True)
     plan.save(folder / PLAN_FILE)
     save_weights(folder / WEIGHTS_FILE, state, record.model_dump(mode="json"))
     return TrainedFold(folder)
@@ -133,6 +135,23 @@ class TrainedFold:
     def content_hash(self) -> str:
         """SHA-256 of the weights' file; the name under which a compiled model may be kept."""
         return hash_file(self.folder / WEIGHTS_FILE)
+
+    def converted_file(self, folder: Path | None = None) -> Path:
+        """Where an engine may keep what it made of the network: a name that changes with all that decides its content.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            None: a folder of the fold's own.
+        """
+        options = self.configuration.model_dump(mode="json", exclude={"training", "inference", "postprocessing"})
+        return (folder or self.folder / CONVERTED) / hash_json([self.content_hash, options])
+
+    def with_measured(self, measured: Sequence[MeasuredTile]) -> TrainedFold:
+        """Write what validation found about tiles into the fold's plan; returns the fold as it is then."""
+        values = [one.model_dump(mode="json") for one in measured]
+        self.plan.replaced(self.configuration_name, "inference", {"measured": values}).save(self.folder / PLAN_FILE)
+        return TrainedFold(self.folder)
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights in single precision, in whichever they are stored."""

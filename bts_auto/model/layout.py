@@ -7,6 +7,8 @@ from typing import Literal
 
 PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "checkpoint.safetensors"
+# What engines made of the weights: may be deleted at any time.
+CONVERTED = "converted"
 FoldName = int | Literal["all"]
 
 

@@ -141,7 +141,7 @@ def _configuration(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     values |= stages | {
         "resampling": _resampling(given, where),
         "network": network,
-        "inference": {"averaging": "logits"},
+        "inference": {"averaging": "logits", "tile": "patch"},
         "previous_stage": given.get("previous_stage"),
         "next_stage": given.get("next_stage"),
     }

@@ -7,7 +7,7 @@ order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,12 +92,35 @@ class Training(Document):
     seed: int = Field(0, ge=0)
 
 
+class MeasuredTile(Document):
+    """What validation found with one size of tile.
+
+    Attributes
+    ----------
+    tile : "patch", "whole" or tuple of int
+    mirrored : bool
+        Whether answers to mirrored inputs were averaged.
+    dice : dict of str to dict of str to float
+        Of each held-out case, of each label and region that it has.
+    seconds : dict of str to float
+        Of the network, for each case.
+    """
+
+    tile: Literal["patch", "whole"] | Ints
+    mirrored: bool = False
+    dice: dict[str, dict[str, float]]
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
 class Inference(Document):
     """How a trained network is used."""
 
     step_size: float = Field(0.5, gt=0, le=1, description="distance of tiles as a share of the tile")
     mirror_axes: Ints = Field((), description="spatial axes (0-based, of the network's input) that are mirrored")
-    tile: Literal["patch", "whole"] | Ints = "patch"
+    tile: Literal["auto", "patch", "whole"] | Ints = Field(
+        "auto", description="'auto': validation tries several sizes, and prediction uses the best"
+    )
+    measured: tuple[MeasuredTile, ...] = Field((), description="what validation found; written by training")
     averaging: Literal["probabilities", "logits"] = "probabilities"
 
 
@@ -271,6 +294,17 @@ class Plan(Document):
             merged = merge(self.configurations[at], merged)
             at = self.configurations[at].get("inherits_from")
         return parse(SegmentationConfiguration, merged, where=f"configuration '{name}'")
+
+    def replaced(self, name: str, section: Literal["training", "inference"], changes: Mapping[str, Any]) -> Plan:
+        """The plan with fields of a configuration's training or inference replaced, checked like any plan."""
+        if not changes:
+            return self
+        values = getattr(self.configuration(name), section).model_dump(mode="json") | dict(changes)
+        configurations = dict(self.configurations)
+        configurations[name] = configurations[name] | {section: values}
+        changed = self.model_copy(update={"configurations": configurations})
+        changed.configuration(name)
+        return changed
 
     def network_channels(self, name: str) -> tuple[int, int]:
         """Input and output channels of a configuration's network.

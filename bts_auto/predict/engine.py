@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 
-from bts_auto import registry
+from bts_auto import machine, registry
 from bts_auto.errors import PlanError
 
+# The rest is for the answers, for cases that are read ahead and written, and for other programs.
+_MEMORY_SHARE = 0.5
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -51,6 +54,12 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
             f"this machine has {torch.cuda.device_count()} CUDA devices, not '{device}'", mend="try --device cpu"
         )
     return chosen
+
+
+def working_memory(device: torch.device) -> int:
+    """Bytes that a network may take on the device while it answers: a share of what is free."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else machine.free_memory()
+    return int(_MEMORY_SHARE * free)
 
 
 def choose_engine(engine: str, device: torch.device) -> str:
@@ -106,24 +115,29 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def build_engine(
-    network: torch.nn.Module,
+    network: torch.nn.Module | Callable[[], torch.nn.Module],
     *,
     engine: str = "auto",
     device: torch.device | str = "auto",
     precision: Precision = "auto",
-    cache: Path | None = None,
+    example: Sequence[int] | None = None,
+    converted: Path | None = None,
 ) -> Engine:
     """Make a network ready for inference.
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Answers ``{"logits": [tensor, ...]}``.
+    network : torch.nn.Module or callable
+        Answers ``{"logits": [tensor, ...]}``; or what returns such a network, asked only when it is needed.
     engine, device, precision : str
         See :func:`choose_engine`, :func:`choose_device`, :func:`choose_precision`.
-    cache : Path, optional
-        A folder where an engine may keep what it compiled.
+    example : sequence of int, optional
+        Shape (b, c, *tile) of the smallest batch that the network takes.
+    converted : Path, optional
+        Where an engine may keep what it made of the network; its name must change with the weights.
     """
     device = choose_device(device)
     component = registry.component("engine", choose_engine(engine, device))
-    return component(network, device=device, precision=choose_precision(precision, device), cache=cache)
+    given = (lambda: network) if isinstance(network, torch.nn.Module) else network
+    chosen = choose_precision(precision, device)
+    return component(given, device=device, precision=chosen, example=example, converted=converted)

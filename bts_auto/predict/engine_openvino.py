@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,9 @@ import numpy as np
 import torch
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+# A compiled shape holds its own working memory: small ones are kept, of larger ones (a series of whole images brings a
+# new one each) only the last.
+_VOXELS_KEPT = 2 * 64**3
 
 
 class _FinestLogits(torch.nn.Module):
@@ -28,46 +36,99 @@ class OpenVinoEngine:
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Answers ``{"logits": [tensor, ...]}``; on the CPU, in evaluation mode, without deep supervision.
+    network : callable
+        Returns the network, which answers ``{"logits": [tensor, ...]}``, on the CPU, in evaluation mode, without deep
+        supervision. Not called when the converted model is found in `converted`.
     device : torch.device
         The CPU.
     precision : str
         ``"fp32"`` or ``"bf16"``.
-    cache : Path, optional
-        A folder where compiled models are kept under the hash of their content, so that the next start is quicker.
+    example : sequence of int, optional
+        The smallest batch (b, c, *tile) that the network takes: tracing a larger one takes as much longer as the
+        network does. None: the first batch.
+    converted : Path, optional
+        Where the converted model is kept (``.xml`` and ``.bin``), so that the next start neither builds nor traces the
+        network. A folder that cannot be written to is no error.
     """
 
     def __init__(
-        self, network: torch.nn.Module, *, device: torch.device, precision: str = "fp32", cache: Path | None = None
+        self,
+        network: Callable[[], torch.nn.Module],
+        *,
+        device: torch.device,
+        precision: str = "fp32",
+        example: Sequence[int] | None = None,
+        converted: Path | None = None,
     ) -> None:
         import openvino
 
         self.device = device
-        self._network = _FinestLogits(network.cpu().eval())
+        self._network = network
+        self._converted = None if converted is None else _named(converted, openvino.get_version())
         self._core = openvino.Core()
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
-        if cache is not None:
-            self._settings["CACHE_DIR"] = str(cache)
-        self._model: Any = None
-        self._requests: dict[tuple[int, ...], Any] = {}
+        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._model = self._load()
+        if self._model is None and example is not None:
+            self._model = self._convert(example)
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         """Logits (b, k, *tile) in float32 of a batch (b, c, *tile) of float32; valid until the next call."""
         shape = tuple(batch.shape)
         if shape not in self._requests:
-            self._requests[shape] = self._compile(batch)
+            while self._requests and math.prod(shape) + sum(map(math.prod, self._requests)) > _VOXELS_KEPT * shape[1]:
+                self._requests.popitem(last=False)
+            self._requests[shape] = self._compile(shape)
+        self._requests.move_to_end(shape)
         request = self._requests[shape]
         request.infer({0: np.ascontiguousarray(batch.numpy())}, share_inputs=True, share_outputs=True)
         return torch.from_numpy(request.get_output_tensor(0).data)
 
-    def _compile(self, batch: torch.Tensor) -> Any:
+    def _compile(self, shape: Sequence[int]) -> Any:
+        if self._model is None:
+            self._model = self._convert(shape)
+        self._model.reshape({0: list(shape)})
+        return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
+
+    def _load(self) -> Any:
+        """The model as it was converted before; None where there is none that can be read."""
+        if self._converted is None or not self._converted.is_file():
+            return None
+        try:
+            return self._core.read_model(self._converted)
+        except RuntimeError:  # damaged: it is made again
+            return None
+
+    def _convert(self, shape: Sequence[int]) -> Any:
         import openvino
 
-        if self._model is None:
-            with warnings.catch_warnings():
-                # Tracing remarks on every comparison of sizes; sizes are what `reshape` fixes.
-                warnings.simplefilter("ignore", torch.jit.TracerWarning)
-                self._model = openvino.convert_model(self._network, example_input=torch.zeros_like(batch))
-        self._model.reshape({0: list(batch.shape)})
-        return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
+        network = _FinestLogits(self._network().cpu().eval())
+        with warnings.catch_warnings():
+            # Tracing remarks on every comparison of sizes; sizes are what `reshape` fixes.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            model = openvino.convert_model(network, example_input=torch.zeros(tuple(shape)))
+        if self._converted is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                _save(model, self._converted)
+        return model
+
+
+def _named(path: Path, version: str) -> Path:
+    """The file's name with the version in it, which another version could not read."""
+    return path.with_name(f"{path.name}-{version.split('-')[0]}.xml")
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write a model: the weights first, the file that says that both are there last, neither half-written."""
+    import openvino
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.xml")
+    try:
+        # Stored in full precision: the precision of inference is chosen when it is compiled.
+        openvino.save_model(model, part, compress_to_fp16=False)
+        part.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        part.replace(path)
+    finally:
+        for left in (part, part.with_suffix(".bin")):
+            left.unlink(missing_ok=True)

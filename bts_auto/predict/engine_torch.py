@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,22 +16,29 @@ class TorchEngine:
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Answers ``{"logits": [tensor, ...]}``; it is moved to `device` and put in evaluation mode.
+    network : callable
+        Returns the network, which answers ``{"logits": [tensor, ...]}``; it is moved to `device` and put in evaluation
+        mode.
     device : torch.device
         Where it runs.
     precision : str
         ``"fp32"``, or the type of autocast: ``"bf16"``, ``"fp16"``.
-    cache : Path, optional
-        Not needed: nothing is compiled.
+    example, converted : optional
+        Not needed: nothing is converted.
     """
 
     def __init__(
-        self, network: torch.nn.Module, *, device: torch.device, precision: str = "fp32", cache: Path | None = None
+        self,
+        network: Callable[[], torch.nn.Module],
+        *,
+        device: torch.device,
+        precision: str = "fp32",
+        example: Sequence[int] | None = None,
+        converted: Path | None = None,
     ) -> None:
         self.device = device
         self._autocast = _AUTOCAST.get(precision)
-        self._network = network.to(device).eval()
+        self._network = network().to(device).eval()
         # bfloat16 convolutions on a CPU and tensor cores work in this layout; from others they reorder their input.
         self._channels_last = self._autocast is not None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,14 +18,15 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.volume import Geometry, Volume
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
-from bts_auto.model.build import previous_stage_labels
+from bts_auto.model.build import channels, previous_stage_labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
 from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_dropout
-from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device
+from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device, working_memory
 from bts_auto.predict.entropy import export_entropy
 from bts_auto.predict.export import export_labels, export_scores, to_scan
-from bts_auto.predict.tiles import Tile
+from bts_auto.predict.tile_choice import candidates, choose_tile, fast_tile, fits
+from bts_auto.predict.tiles import Tile, smallest_tile
 from bts_auto.predict.window import count_tiles, predict_array
 from bts_auto.preprocess.prepare import Prepared, prepare, prepare_mask
 from bts_auto.preprocess.spatial import SpatialSteps
@@ -145,14 +147,19 @@ class CasePredictor:
     tta : bool or sequence of int
         Whether inputs are mirrored along the axes of the plan, or the axes.
     step_size, tile : optional
-        In place of the plan's.
+        In place of the plan's. The plan's tile "auto" is the one that validation found best, see
+        :mod:`bts_auto.predict.tile_choice`.
+    fast : bool
+        Without mirroring, and with the fastest tile that validation found to lose little; where nothing was measured,
+        with the largest tile that fits the memory.
     previous : CasePredictor, optional
         For a configuration with a previous stage: what predicts that stage.
     given_previous : bool
         The masks of a previous stage come with the prepared images (see :func:`guided`), which are all that is asked
         about; nothing needs to predict that stage.
-    cache : Path, optional
-        A folder for what engines compile.
+    converted : callable, optional
+        The file in which an engine keeps what it made of a fold, so that the next start is quicker (for example
+        :meth:`bts_auto.model.fold.TrainedFold.converted_file`).
     member_entropy : bool
         Whether the members' own entropies are averaged besides, for :meth:`mutual_information`.
     mc_dropout : int
@@ -178,9 +185,10 @@ class CasePredictor:
         tta: bool | Sequence[int] = True,
         step_size: float | None = None,
         tile: Tile | None = None,
+        fast: bool = False,
         previous: CasePredictor | None = None,
         given_previous: bool = False,
-        cache: Path | None = None,
+        converted: Callable[[Any], Path] | None = None,
         member_entropy: bool = False,
         mc_dropout: int = 0,
         seed: int = 0,
@@ -192,10 +200,11 @@ class CasePredictor:
         self.configuration = first.configuration
         self.labels = self.plan.label_set()
         self.device = choose_device(device)
-        self.step_size, self.tile = step_size, tile
+        self.step_size = step_size
+        self.tile = self._choose_tile(folds, fast, observer) if tile is None else tile
         self.hashes = tuple(str(getattr(fold, "content_hash", "")) for fold in folds)
         planned = self.configuration.inference.mirror_axes
-        self.mirror_axes = (planned if tta else ()) if isinstance(tta, bool) else tuple(tta)
+        self.mirror_axes = (planned if tta and not fast else ()) if isinstance(tta, bool) else tuple(tta)
         self.observer = observer
         if self.configuration.previous_stage is not None and previous is None and not given_previous:
             raise ModelError(
@@ -203,14 +212,45 @@ class CasePredictor:
             )
         self._previous = previous
         self._member_entropy, self.mc_dropout, self.seed = member_entropy, mc_dropout, seed
-        networks = [fold.network("cpu") for fold in folds]
         engine = engine_for_dropout(engine) if mc_dropout else engine
+        networks: list[Any] = [partial(fold.network, "cpu") for fold in folds]
+        if mc_dropout:
+            networks = [build() for build in networks]
         self._engines: list[Engine] = [
-            build_engine(network, engine=engine, device=self.device, precision=precision, cache=cache)
-            for network in networks
+            build_engine(
+                network,
+                engine=engine,
+                device=self.device,
+                precision=precision,
+                example=(1, channels(self.plan, self.configuration_name)[0], *smallest_tile(self.configuration)),
+                converted=None if converted is None else converted(fold),
+            )
+            for fold, network in zip(folds, networks, strict=True)
         ]
         if mc_dropout:
             self._engines = dropout_samples(self._engines, networks, mc_dropout, seed)
+
+    def _choose_tile(self, folds: Sequence[Fold], fast: bool, observer: Observer) -> Tile:
+        """The tile that the plan says, or that was measured to be the best or the fastest."""
+        measured = [one for fold in folds for one in fold.configuration.inference.measured]
+        memory = working_memory(self.device)
+
+        def possible(tile: Tile) -> bool:
+            return fits(tile, self.configuration, memory)
+
+        planned = self.configuration.inference.tile
+        if not fast:
+            return choose_tile(measured, possible) if planned == "auto" else planned
+        found = fast_tile(measured, possible)
+        if found is not None:
+            return found
+        if measured:
+            observer.note("no tile that was tried is as good without mirroring: --fast only leaves mirroring out")
+            return choose_tile(measured, possible)
+        largest = candidates(self.configuration, memory)[-1]
+        words = "x".join(map(str, largest)) if isinstance(largest, tuple) else largest
+        observer.note(f"what --fast costs was not measured for this model; the tile is '{words}'")
+        return largest
 
     @property
     def averages_logits(self) -> bool:
@@ -219,12 +259,12 @@ class CasePredictor:
 
     def describe(self) -> dict[str, Any]:
         """What decides about the masks, as JSON: hashes of weights and plan, and how tiles are visited."""
-        tile = self.tile if isinstance(self.tile, str | int | None) else list(self.tile)
+        tile = self.tile if isinstance(self.tile, str | int) else list(self.tile)
         return {
             "model": list(self.hashes),
             "plan": self.plan.content_hash(),
             "configuration": self.configuration_name,
-            "tile": self.configuration.inference.model_dump(mode="json")["tile"] if tile is None else tile,
+            "tile": tile,
             "step_size": self.configuration.inference.step_size if self.step_size is None else self.step_size,
             "mirror_axes": list(self.mirror_axes),
             "previous": None if self._previous is None else self._previous.describe(),

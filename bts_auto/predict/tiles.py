@@ -62,6 +62,12 @@ def divisors(configuration: SegmentationConfiguration) -> tuple[int, ...]:
     return tuple(math.prod(stage[axis] for stage in configuration.strides) for axis in range(configuration.dims))
 
 
+def smallest_tile(configuration: SegmentationConfiguration) -> tuple[int, ...]:
+    """The smallest input of a configuration's network: two voxels are left at its bottom, which instance norm needs."""
+    strides = divisors(configuration)
+    return tuple(min(2 * by, patch) for by, patch in zip(strides, configuration.patch_size, strict=True))
+
+
 def tile_size(tile: Tile, size: Sequence[int], patch: Sequence[int], divisors: Sequence[int]) -> tuple[int, ...]:
     """The tile in voxels.
 

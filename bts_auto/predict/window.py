@@ -129,7 +129,12 @@ def _grid(
     if not 0 < step_size <= 1:
         raise PlanError(f"step size {step_size} is not between 0 and 1")
     wanted = configuration.inference.tile if tile is None else tile
-    extent = tile_size(wanted, size[-configuration.dims :], configuration.patch_size, divisors(configuration))
+    extent = tile_size(
+        "patch" if wanted == "auto" else wanted,
+        size[-configuration.dims :],
+        configuration.patch_size,
+        divisors(configuration),
+    )
     return Grid.over(size, extent, step_size)
 
 

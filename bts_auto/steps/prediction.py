@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,10 @@ def predict(
     folds: Sequence[str | int] | None = None,
     recipe: str | None = None,
     model: Path | None = None,
-    tta: bool = True,
+    tta: bool | Sequence[int] = True,
     step_size: float | None = None,
     tile: Any = None,
+    fast: bool = False,
     engine: str = "auto",
     precision: str = "auto",
     device: str = "auto",
@@ -59,7 +61,7 @@ def predict(
         Which trained folds; default: what `choose` remembered, else the best that is trained.
     model : Path, optional
         A model package or the folder of one trained fold, in place of a dataset's results.
-    tta, step_size, tile, engine, precision, device, mc_dropout, seed
+    tta, step_size, tile, fast, engine, precision, device, mc_dropout, seed
         See :class:`bts_auto.predict.predictor.CasePredictor`.
     save_probabilities, save_uncertainty : bool
         Also write images of probabilities, or of entropy and mutual information.
@@ -80,7 +82,7 @@ def predict(
     from bts_auto.predict.output import Extras
     from bts_auto.steps.workers import LoadModel, choose_executor
 
-    how = {"tta": tta, "step_size": step_size, "tile": tile, "engine": engine, "precision": precision}
+    how = {"tta": tta, "step_size": step_size, "tile": tile, "fast": fast, "engine": engine, "precision": precision}
     how |= {"member_entropy": save_uncertainty, "mc_dropout": mc_dropout, "seed": seed}
     place = locate(dataset, workspace, observer) if model is None else None
     load = LoadModel(model, place.results if place else None, recipe, configuration, folds, how, observer)
@@ -129,6 +131,7 @@ def _draw(
 def predictor_from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:
     from bts_auto.ensemble.best import BEST_FILE
     from bts_auto.model.fold import TrainedFold
+    from bts_auto.model.layout import CONVERTED
     from bts_auto.model.package import install_package, package_documents
 
     if model.is_dir():  # a fold among its dataset's results, where an earlier stage lies too
@@ -138,7 +141,9 @@ def predictor_from_file(model: Path, how: dict[str, Any], observer: Observer) ->
         documents = package_documents(model)
         if BEST_FILE in documents:
             write_json(Path(folder) / BEST_FILE, documents[BEST_FILE])
-        return predictor_from_results(Path(folder), None, None, None, how, observer)
+        beside = model.with_name(f"{model.name}.{CONVERTED}")
+        kept = partial(TrainedFold.converted_file, folder=beside)
+        return predictor_from_results(Path(folder), None, None, None, {**how, "converted": kept}, observer)
 
 
 def predictor_from_results(
@@ -165,7 +170,7 @@ def predictor_from_results(
 
 def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any], observer: Observer) -> CasePredictor:
     """A predictor of trained folds, with the predictors of the stages before it."""
-    from bts_auto.model.fold import find_folds
+    from bts_auto.model.fold import TrainedFold, find_folds
     from bts_auto.predict.predictor import CasePredictor
 
     stage = members[0].configuration.previous_stage
@@ -174,6 +179,7 @@ def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any
         # Only its masks are wanted.
         plain = how | {"member_entropy": False, "mc_dropout": 0}
         previous = case_predictor(results, find_folds(results, members[0].plan.recipe, stage), plain, SILENT)
+    how = {"converted": TrainedFold.converted_file, **how}
     return CasePredictor(members, previous=previous, observer=observer, **how)
 
 

@@ -162,7 +162,8 @@ class Stage:
         """
         from bts_auto.model.fold import TrainedFold
         from bts_auto.train.run import trained_cases
-        from bts_auto.train.validate import validate_fold
+        from bts_auto.train.tile_trial import validate_trained
+        from bts_auto.train.validate import HeldOut
 
         trained = TrainedFold(self.folder(fold))
         mend = "train it again with --restart"
@@ -172,12 +173,6 @@ class Stage:
         now = self.plan.configuration(self.configuration).preprocessing_key()
         if trained.configuration.preprocessing_key() != now:
             raise ModelError("was trained on cases prepared with other settings", where=trained.folder, mend=mend)
-        return validate_fold(
-            trained,
-            cases,
-            store=self.store,
-            references=self.place.dataset().training_cases(),
-            previous=previous,
-            device=device,
-            observer=self.observer,
-        )
+        references = self.place.dataset().training_cases()
+        held_out = HeldOut(trained, self.store, references, previous=previous, device=device)
+        return validate_trained(held_out, cases, observer=self.observer)

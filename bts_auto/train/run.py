@@ -70,19 +70,7 @@ def effective_plan(
         share = training.validation_iterations / training.iterations
         changes["iterations"] = iterations
         changes["validation_iterations"] = max(1, round(share * iterations)) if share else 0
-    return with_training(plan, configuration_name, changes)
-
-
-def with_training(plan: Plan, configuration_name: str, changes: Mapping[str, Any]) -> Plan:
-    """The plan with fields of a configuration's training replaced, checked like any plan."""
-    if not changes:
-        return plan
-    training = plan.configuration(configuration_name).training.model_dump(mode="json") | dict(changes)
-    configurations = dict(plan.configurations)
-    configurations[configuration_name] = configurations[configuration_name] | {"training": training}
-    changed = plan.model_copy(update={"configurations": configurations})
-    changed.configuration(configuration_name)
-    return changed
+    return plan.replaced(configuration_name, "training", changes)
 
 
 def settings_of(

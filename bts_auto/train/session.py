@@ -25,10 +25,13 @@ from bts_auto.train.measuring import Measured, Measuring
 from bts_auto.train.progress import Progress
 from bts_auto.train.records import Records
 from bts_auto.train.stopping import Interruption
+from bts_auto.train.tile_trial import validate_trained
 from bts_auto.train.trainer import TrainingResult
-from bts_auto.train.validate import validate_fold
+from bts_auto.train.validate import HeldOut
 
 BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
+# How many are tried after training, at most.
+_TILE_SIZES = 4
 
 
 def train(
@@ -166,7 +169,7 @@ class _Session:
     def _ship(self, run: runs.Run, progress: Progress, weights: Mapping[str, Tensor], epoch: int) -> runs.Run:
         """Write the trained fold with what was measured frozen into its plan; the state is then of no more use."""
         job = self._job
-        frozen = runs.with_training(job.plan, job.configuration_name, {"precision": run.measured["precision"]})
+        frozen = job.plan.replaced(job.configuration_name, "training", {"precision": run.measured["precision"]})
         write_fold(job.folder, frozen, weights, self._record(epoch))
         result = {"steps": progress.step, "epochs": progress.epoch, "seconds": round(progress.seconds, 1)}
         run = replace(run, finished=result)
@@ -193,24 +196,31 @@ class _Session:
         return reserved_seconds(self._tiles(), seconds_per_patch, axes, budget)
 
     def validate(self, wanted: bool, start: float) -> Any:
-        """Score the held-out cases as whole volumes, where there are any."""
+        """Score the held-out cases as whole volumes, where there are any, with the tile that suits them best."""
         job = self._job
         if not wanted or job.raw is None or not job.validation_cases:
             return None
-        tta = True
-        if job.budget is not None and self._seconds_per_patch is not None:
-            axes = len(self._configuration.inference.mirror_axes)
-            mirrored = validation_seconds(self._tiles(), self._seconds_per_patch, axes)
-            tta = mirrored <= max(TTA_SHARE * job.budget, job.budget - (self._clock() - start))
+        held_out = HeldOut(
+            TrainedFold(job.folder), job.store, job.raw.training_cases(), previous=job.previous, device=job.device
+        )
+        tiles, tta = self._time_for_tiles(start), self._time_for_mirrors(start)
         if not tta:
             self._observer.note("no time in the budget to average over mirrored copies in the final validation")
-        return validate_fold(
-            TrainedFold(job.folder),
-            job.validation_cases,
-            store=job.store,
-            references=job.raw.training_cases(),
-            previous=job.previous,
-            device=job.device,
-            tta=tta,
-            observer=self._observer,
-        )
+        return validate_trained(held_out, job.validation_cases, tiles=tiles, tta=tta, observer=self._observer)
+
+    def _time_for_tiles(self, start: float) -> bool:
+        """Whether a budget has room to try sizes of tiles before the validation."""
+        job = self._job
+        if job.budget is None or self._seconds_per_patch is None:
+            return True
+        plain = validation_seconds(self._tiles(), self._seconds_per_patch)
+        # Larger tiles take less than the planned ones; the validation itself comes after.
+        return (_TILE_SIZES + 1) * plain <= job.budget - (self._clock() - start)
+
+    def _time_for_mirrors(self, start: float) -> bool:
+        job = self._job
+        if job.budget is None or self._seconds_per_patch is None:
+            return True
+        axes = len(self._configuration.inference.mirror_axes)
+        mirrored = validation_seconds(self._tiles(), self._seconds_per_patch, axes)
+        return mirrored <= max(TTA_SHARE * job.budget, job.budget - (self._clock() - start))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING
 from bts_auto.data.labels import Labels
 from bts_auto.data.partial import told
-from bts_auto.data.raters import read_reference
+from bts_auto.data.raters import RaterMasks, read_reference
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import read_mask, write_mask
 from bts_auto.errors import BtsError, CaseFailure
@@ -24,6 +26,7 @@ from bts_auto.model.fold import TrainedFold
 from bts_auto.predict.predictor import CasePredictor, guided
 from bts_auto.predict.probabilities import write_probabilities
 from bts_auto.preprocess.masks import MaskStore
+from bts_auto.preprocess.spatial import SpatialSteps
 from bts_auto.preprocess.store import CaseStore
 
 VALIDATION = "validation"
@@ -31,14 +34,68 @@ SCORES = "scores.json"
 _MADE_BY = "made_by.json"
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The cases that a fold has not seen: prepared for its network, with the expert's masks in the original grid.
+
+    Attributes
+    ----------
+    fold : TrainedFold
+    store : CaseStore
+    references : mapping of str to CaseFiles
+        The raw dataset's training cases.
+    previous : MaskStore or None
+        For a configuration with a previous stage: that stage's masks, made by folds that held the cases out.
+    device : str
+    """
+
+    fold: TrainedFold
+    store: CaseStore
+    references: Mapping[str, CaseFiles]
+    previous: MaskStore | None = None
+    device: str = "auto"
+
+    def predictor(self, **options: Any) -> CasePredictor:
+        """The fold, ready to segment; `options` are those of :class:`bts_auto.predict.predictor.CasePredictor`."""
+        given = {"given_previous": self.previous is not None, "converted": TrainedFold.converted_file}
+        return CasePredictor([self.fold], device=self.device, **given, **options)  # type: ignore[arg-type]
+
+    def image(self, case: str) -> np.ndarray:
+        """What the network takes, float32 of shape (c, z, y, x)."""
+        image = np.asarray(self.store.open(case).image[:], np.float32)
+        if self.previous is None:
+            return image
+        return guided(image, self.previous.whole(case), previous_stage_labels(self.fold.plan, self.fold.configuration))
+
+    def steps(self, case: str) -> SpatialSteps:
+        """The way between the original grid and the network's."""
+        return self.store.open(case).steps
+
+    def reference(self, case: str) -> Path | RaterMasks:
+        """The expert's mask.
+
+        Raises
+        ------
+        BtsError
+            When the raw dataset has none.
+        """
+        path = self.references[case].mask if case in self.references else None
+        if path is None:
+            raise BtsError("has no reference mask in the raw dataset", where=case)
+        return path
+
+    def score(self, case: str, mask: np.ndarray, metrics: Sequence[str] | None = None) -> CaseScores:
+        """Scores of a mask (z, y, x) in the original grid."""
+        reference, _ = read_reference(self.reference(case))
+        labels, spacing = self.fold.labels, self.steps(case).geometry.spacing
+        known = told(labels, self.references[case].annotated)
+        return score_case(mask, reference, spacing, labels.scoring(), metrics, ignore=labels.ignore, told=known)
+
+
 def validate_fold(
-    fold: TrainedFold,
+    held_out: HeldOut,
     cases: Sequence[str],
     *,
-    store: CaseStore,
-    references: Mapping[str, CaseFiles],
-    previous: MaskStore | None = None,
-    device: str = "auto",
     tta: bool = True,
     step_size: float | None = None,
     observer: Observer = SILENT,
@@ -50,27 +107,24 @@ def validate_fold(
 
     Parameters
     ----------
-    references : mapping of str to CaseFiles
-        The raw dataset's training cases.
-    previous : MaskStore, optional
-        For a configuration with a previous stage: that stage's masks, made by folds that held the cases out.
     tta : bool
         Whether to average over mirrored copies.
     step_size : float, optional
         Distance of tiles as a share of the tile; None: the plan's.
     """
-    folder = fold.folder / VALIDATION
+    folder = held_out.fold.folder / VALIDATION
     folder.mkdir(parents=True, exist_ok=True)
-    made_by = {"weights": fold.content_hash, "tta": tta, "step_size": step_size}
-    if previous is not None:
-        made_by["previous"] = [previous.record(case) for case in cases]
+    predictor = held_out.predictor(tta=tta, step_size=step_size)
+    made_by = predictor.describe() | {"tta": tta}
+    del made_by["plan"]  # says nothing more, and changes with what validation finds
+    if held_out.previous is not None:
+        made_by["previous"] = [held_out.previous.record(case) for case in cases]
     _drop_others(folder, hash_json(made_by))
-    predictor = CasePredictor([fold], device=device, tta=tta, step_size=step_size, given_previous=previous is not None)
     scores: dict[str, CaseScores] = {}
     failures: list[CaseFailure] = []
     for case in observer.track(cases, "Validating"):
         try:
-            scores[case] = _validate_case(case, fold, predictor, store, references, previous, folder)
+            scores[case] = held_out.score(case, _mask(case, held_out, predictor, folder))
         except BtsError as error:
             failures.append(CaseFailure(case, str(error)))
         except Exception as error:  # one case must never cost the scores of the others
@@ -93,48 +147,27 @@ def _drop_others(folder: Path, made_by: str) -> None:
     write_json(record, made_by)
 
 
-def _validate_case(
-    case: str,
-    fold: TrainedFold,
-    predictor: CasePredictor,
-    store: CaseStore,
-    references: Mapping[str, CaseFiles],
-    previous: MaskStore | None,
-    folder: Path,
-) -> CaseScores:
-    reference_path = references[case].mask if case in references else None
-    if reference_path is None:
-        raise BtsError("has no reference mask in the raw dataset", where=case)
-    steps = store.open(case).steps
-    path = folder / f"{case}{fold.plan.file_ending}"
+def _mask(case: str, held_out: HeldOut, predictor: CasePredictor, folder: Path) -> np.ndarray:
+    """The mask of a case in its original grid: the one that was written before, or a new one, which is written."""
+    held_out.reference(case)  # nothing is predicted that cannot be scored
+    path = folder / f"{case}{held_out.fold.plan.file_ending}"
     cache = folder / f"{case}{CACHE_ENDING}"
     if path.exists() and cache.exists():
-        mask, _ = read_mask(path)
-    else:
-        image = np.asarray(store.open(case).image[:], np.float32)
-        if previous is not None:
-            image = guided(image, previous.whole(case), previous_stage_labels(fold.plan, fold.configuration))
-        scores = predictor.predict_prepared(image)
-        mask = predictor.export(scores, steps)
-        # For choosing among ensembles; the mask is written last and says that both are there.
-        write_probabilities(
-            cache,
-            scores,
-            steps,
-            fold.labels,
-            fold.configuration.resampling,
-            logits=predictor.averages_logits,
-        )
-        write_mask(path, mask, steps.geometry)
-    reference, _ = read_reference(reference_path)
-    return score_case(
-        mask,
-        reference,
-        steps.geometry.spacing,
-        fold.labels.scoring(),
-        ignore=fold.labels.ignore,
-        told=told(fold.labels, references[case].annotated),
+        return read_mask(path)[0]
+    steps = held_out.steps(case)
+    scores = predictor.predict_prepared(held_out.image(case))
+    mask = predictor.export(scores, steps)
+    # For choosing among ensembles; the mask is written last and says that both are there.
+    write_probabilities(
+        cache,
+        scores,
+        steps,
+        held_out.fold.labels,
+        held_out.fold.configuration.resampling,
+        logits=predictor.averages_logits,
     )
+    write_mask(path, mask, steps.geometry)
+    return mask
 
 
 def mean_dice(scores: Scores, labels: Labels) -> dict[str, float]:

@@ -123,12 +123,35 @@ def test_openvino_computes_what_torch_computes(trained):
 
 @needs_openvino
 def test_openvino_takes_other_shapes_later(trained, tmp_path):
-    engine = build_engine(trained, engine="openvino", device="cpu", precision="fp32", cache=tmp_path)
+    engine = build_engine(trained, engine="openvino", device="cpu", precision="fp32", converted=tmp_path / "model")
     exact = build_engine(trained, engine="torch", device="cpu", precision="fp32")
     for size in (16, 20, 16):
         batch = torch.randn(1, 1, size, 16, 16, generator=torch.Generator().manual_seed(size))
         np.testing.assert_allclose(engine.logits(batch).numpy(), exact.logits(batch).numpy(), atol=1e-3)
     assert any(tmp_path.iterdir())
+
+
+@needs_openvino
+def test_openvino_starts_from_what_it_kept_without_the_network(trained, tmp_path):
+    how = {"engine": "openvino", "device": "cpu", "precision": "fp32", "converted": tmp_path / "kept" / "model"}
+    batch = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    first = build_engine(trained, **how, example=(1, 1, 8, 8, 8)).logits(batch).clone()
+    assert not list(tmp_path.rglob("*part*"))
+
+    def no_network():
+        raise AssertionError("the network was built again")
+
+    assert torch.equal(build_engine(no_network, **how, example=(1, 1, 8, 8, 8)).logits(batch), first)
+
+
+@needs_openvino
+def test_openvino_makes_what_it_kept_again_when_it_is_damaged(trained, tmp_path):
+    how = {"engine": "openvino", "device": "cpu", "precision": "fp32", "converted": tmp_path / "model"}
+    batch = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    first = build_engine(trained, **how).logits(batch).clone()
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(build_engine(trained, **how).logits(batch), first)
 
 
 @pytest.mark.slow

@@ -20,7 +20,6 @@ from bts_auto.plan.schema import Plan
 from bts_auto.steps import measure
 from bts_auto.steps.measure import OutOfMemory, Tried
 from bts_auto.steps.planning import Planning, Request
-from bts_auto.train import run as runs
 from tests.make_data import make_raw_dataset
 from tests.plan.cases import dataset, fingerprint
 
@@ -165,7 +164,7 @@ def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypat
     folder.mkdir()
     (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)))
     fold = SimpleNamespace(
-        plan=runs.with_training(made, "3d_fullres", {"precision": "bf16"}), configuration_name="3d_fullres"
+        plan=made.replaced("3d_fullres", "training", {"precision": "bf16"}), configuration_name="3d_fullres"
     )
     fold.configuration = fold.plan.configuration("3d_fullres")
     monkeypatch.setattr("bts_auto.model.fold.TrainedFold", lambda folder: fold)

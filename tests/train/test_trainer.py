@@ -27,10 +27,9 @@ from bts_auto.train.journal import JOURNAL, read_journal
 from bts_auto.train.loader import BatchLoader
 from bts_auto.train.loggers import LoggedRun
 from bts_auto.train.loop import Loop
-from bts_auto.train.run import with_training
 from bts_auto.train.stopping import TrainingInterrupted
 from bts_auto.train.trainer import TrainingResult, train_fold
-from bts_auto.train.validate import validate_fold
+from bts_auto.train.validate import HeldOut, validate_fold
 from tests.make_data import TUMOUR
 from tests.train.tiny import NAME, same, tiny_plan
 
@@ -119,7 +118,7 @@ def test_a_run_goes_on_where_there_is_no_compiler(
         raise RuntimeError("no compiler here")
 
     observer = Heard()
-    compiled = with_training(prepared.plan, NAME, {"compile": "on"})
+    compiled = prepared.plan.replaced(NAME, "training", {"compile": "on"})
     monkeypatch.setattr("bts_auto.train.compiling.torch_compiled", lambda function: function)
     clock = itertools.count(0, 10)
     monkeypatch.setattr(Loop, "_end_epoch", lambda loop: loop._leave())
@@ -181,9 +180,20 @@ def test_a_failing_case_does_not_stop_the_others(prepared: Prepared, trained: Pa
     references = prepared.raw.training_cases()
     references.pop("case_002")
     prepared.train(tmp_path, raw=None)
-    scores = validate_fold(TrainedFold(tmp_path), CASES[2:], store=prepared.store, references=references, device="cpu")
+    scores = validate_fold(HeldOut(TrainedFold(tmp_path), prepared.store, references, device="cpu"), CASES[2:])
     assert set(scores.cases) == {"case_003"}
     assert [failure.case for failure in scores.failures] == ["case_002"]
+
+
+def test_validation_tries_tiles_and_the_plan_of_the_fold_keeps_what_it_found(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    prepared.train(tmp_path)
+    inference = TrainedFold(tmp_path).configuration.inference
+    plain = [one for one in inference.measured if not one.mirrored]
+    assert (plain[0].tile, plain[-1].tile) == ("patch", "whole")
+    assert all(set(one.dice) == set(one.seconds) == set(CASES[3:]) for one in plain)
+    assert inference.measured[-1].mirrored
 
 
 def test_masks_of_other_weights_are_not_taken_for_these(prepared: Prepared, tmp_path: Path) -> None:
@@ -191,9 +201,8 @@ def test_masks_of_other_weights_are_not_taken_for_these(prepared: Prepared, tmp_
     stale = (tmp_path / "validation" / "case_003.nii.gz").stat().st_mtime_ns
     prepared.train(tmp_path, epochs=2, raw=None, restart=True)
     assert not (tmp_path / "validation").exists()
-    validate_fold(
-        TrainedFold(tmp_path), CASES[3:], store=prepared.store, references=prepared.raw.training_cases(), device="cpu"
-    )
+    held_out = HeldOut(TrainedFold(tmp_path), prepared.store, prepared.raw.training_cases(), device="cpu")
+    validate_fold(held_out, CASES[3:])
     assert (tmp_path / "validation" / "case_003.nii.gz").stat().st_mtime_ns != stale
 
 
@@ -247,9 +256,11 @@ def test_the_weights_that_are_best_on_whole_volumes_are_shipped(
     values = iter([0.2, 0.9, 0.5, 0.4])
     monkeypatch.setattr("bts_auto.train.session.VolumeJudge.__call__", lambda judge, weights: next(values))
     constant = {"name": "constant", "options": {}}
-    choosing = with_training(prepared.plan, NAME, {"model_choice": {"cases": 1, "every": 1}, "schedule": constant})
+    choosing = prepared.plan.replaced(
+        NAME, "training", {"model_choice": {"cases": 1, "every": 1}, "schedule": constant}
+    )
     prepared.train(tmp_path / "chosen", plan=choosing, epochs=4, raw=None)
-    prepared.train(tmp_path / "two", plan=with_training(prepared.plan, NAME, {"schedule": constant}), raw=None)
+    prepared.train(tmp_path / "two", plan=prepared.plan.replaced(NAME, "training", {"schedule": constant}), raw=None)
     chosen, two = TrainedFold(tmp_path / "chosen"), TrainedFold(tmp_path / "two")
     assert chosen.epoch == 2
     assert same(chosen.state(), two.state())
@@ -300,6 +311,6 @@ def test_cases_are_drawn_as_often_as_their_table_says(
     monkeypatch.setattr(BatchLoader, "_assemble", note)
     raw = RawDataset.open(Path(shutil.copytree(prepared.raw.folder, tmp_path / prepared.raw.folder.name)))
     (raw.folder / "cases.csv").write_text("case,weight\ncase_000,0\ncase_001,2.5\ncase_002,0\n")
-    plan = with_training(prepared.plan, NAME, {"case_weights": "weight"})
+    plan = prepared.plan.replaced(NAME, "training", {"case_weights": "weight"})
     prepared.train(tmp_path / "fold", plan=plan, raw=raw, validate=False)
     assert drawn == {"case_001"}

@@ -1,0 +1,228 @@
+"""Prediction with the weights of a trained nnU-Net, by nnU-Net and by us, on real patients: time, memory, agreement.
+
+    python benchmarks/predict.py                     # goes on where it was stopped
+    python benchmarks/predict.py --only plain        # without mirroring
+    python benchmarks/predict.py --unseen FOLD       # also: what bf16 and --fast cost on the case that FOLD held out
+
+The model of `nnunet_model` (64^3 patch, 16 M parameters) is imported; nnU-Net 2.8.1 (environment of its own, same
+device) and `bts_predict` segment the four cases of Dataset021_BraTS2013 in turn, each as one process, measured from
+outside: wall time, and peak memory (PSS) of its process tree. Beside that: the agreement of the masks, Dice against the
+expert, what the work around the network takes, and which share of the machine's measured peak the convolutions reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import Ledger, measure
+from peer import cache, nnunet_bin, real_data
+
+MODEL = "nnunet_model/nnUNetTrainer__nnUNetPlans_1__3d_fullres"
+DATASET = "Dataset021_BraTS2013"
+REGIONS = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)}
+# Options of bts_predict by contender; what it is compared with.
+OURS = {
+    "plain": {"ours fp32": ["--no-tta", "--precision", "fp32"], "ours": ["--no-tta"], "ours --fast": ["--fast"]},
+    "mirrored": {"ours fp32 mirrored": ["--precision", "fp32"], "ours mirrored": []},
+}
+PEERS = {"plain": "nnU-Net", "mirrored": "nnU-Net mirrored"}
+
+
+def ours(folder: Path, name: str, options: list[str], device: str, ledger: Ledger) -> None:
+    """One run of `bts_predict`."""
+    package = folder / "model.bts"
+    bin_folder = Path(sys.executable).parent
+    if not package.exists():
+        command = [str(bin_folder / "bts_import_nnunet"), str(real_data() / MODEL), "-o", str(package)]
+        measure(command, log=folder / "import.log")
+    out = folder / name.replace(" ", "_")
+    shutil.rmtree(out, ignore_errors=True)
+    command = [str(bin_folder / "bts_predict"), "-i", str(images()), "-o", str(out), "-m", str(package)]
+    run(name, [*command, "--device", device, *options], folder, ledger)
+
+
+def nnunet(folder: Path, name: str, options: list[str], device: str, ledger: Ledger) -> None:
+    """One run of nnU-Net, with one process each for reading and for exporting: with more it is slower on two cores."""
+    out = folder / name.replace(" ", "_")
+    shutil.rmtree(out, ignore_errors=True)
+    command = [str(nnunet_bin() / "nnUNetv2_predict_from_modelfolder"), "-i", str(images()), "-o", str(out)]
+    command += ["-m", str(real_data() / MODEL), "-f", "all", "-device", device, "-npp", "1", "-nps", "1", *options]
+    run(name, command, folder, ledger)
+
+
+def run(name: str, command: list[str], folder: Path, ledger: Ledger) -> None:
+    """Measure a command and note it."""
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    environment = {name: str(folder) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    log = folder / f"{name.replace(' ', '_')}.log"
+    ledger.add(name, measure(command, environment={**environment, "nnUNet_compile": "f"}, log=log))
+
+
+def images() -> Path:
+    """The folder of scans."""
+    return real_data() / DATASET / "imagesTr"
+
+
+def masks(folder: Path) -> dict[str, np.ndarray]:
+    """The masks of a folder by case."""
+    from bts_auto.data.readers import read_mask
+
+    return {path.name.removesuffix(".nii.gz"): read_mask(path)[0] for path in sorted(folder.glob("*.nii.gz"))}
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice of two binary masks."""
+    return 2 * np.count_nonzero(first & second) / max(1, np.count_nonzero(first) + np.count_nonzero(second))
+
+
+def agreement(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> str:
+    """Share of equal voxels, and the Dice of each label, pooled over the cases."""
+    a, b = (np.concatenate([masks[case].ravel() for case in sorted(wanted)]) for masks in (found, wanted))
+    labels = [int(value) for value in np.unique(b) if value]
+    pooled = ", ".join(f"{dice(a == value, b == value):.4f}" for value in labels)
+    return f"{100 * np.mean(a == b):.4f} % of voxels, Dice of labels {labels}: {pooled}"
+
+
+def region_dice(found: dict[str, np.ndarray], expert: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean Dice over cases of each region against the expert."""
+    return {
+        region: float(np.mean([dice(np.isin(found[case], values), np.isin(expert[case], values)) for case in found]))
+        for region, values in REGIONS.items()
+    }
+
+
+def around(out: Path) -> tuple[float, float]:
+    """Mean seconds a case of the network, and of everything else."""
+    stages = [json.loads(path.read_text())["seconds"] for path in sorted(out.glob("*.prediction.json"))]
+    network = statistics.mean(one["network"] for one in stages)
+    return network, statistics.mean(sum(one.values()) for one in stages) - network
+
+
+def peak(precision: str, size: int = 4096, repeats: int = 4) -> float:
+    """FLOP/s of a large matrix product in OpenVINO, the engine that our numbers come from."""
+    import openvino
+    from openvino import opset13 as opset
+
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    left = opset.parameter([size, size], np.float32)
+    right = opset.constant(np.random.default_rng(0).random((size, size), dtype=np.float32))
+    model = openvino.Model([opset.matmul(left, right, False, False)], [left])
+    request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}).create_infer_request()
+    given = {0: np.random.default_rng(1).random((size, size), dtype=np.float32)}
+    request.infer(given)
+    best = min(_seconds(lambda: request.infer(given)) for _ in range(repeats))
+    return 2 * size**3 / best
+
+
+def _seconds(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def floating_point_operations(folder: Path) -> float:
+    """FLOP of one tile of the imported network, counted by torch."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from bts_auto.model.nnunet import import_nnunet
+
+    results = folder / "results"
+    fold = import_nnunet(real_data() / MODEL, results)[0]
+    patch = fold.configuration.patch_size
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        fold.network("cpu")(torch.zeros(1, len(fold.plan.channel_names), *patch))
+    return float(counter.get_total_flops())
+
+
+def tiles_of_cases(folder: Path) -> int:
+    """Tiles of the planned size that cover all cases."""
+    from bts_auto.data.raw import find_cases
+    from bts_auto.data.readers import read_volume
+    from bts_auto.model.fold import find_folds
+    from bts_auto.predict.window import count_tiles
+    from bts_auto.preprocess.prepare import prepare
+
+    fold = find_folds(folder / "results", "nnunet", "3d_fullres")[0]
+    total = 0
+    for case in find_cases(images(), ".nii.gz", len(fold.plan.channel_names)).values():
+        prepared = prepare(read_volume(case.images, fold.plan.channel_names), fold.plan, fold.configuration)
+        total += count_tiles(prepared.image.shape[1:], fold.configuration)
+    return total
+
+
+def report(folder: Path, ledger: Ledger, chosen: list[str], device: str) -> None:
+    """Print the tables."""
+    expert = masks(real_data() / DATASET / "labelsTr")
+    for part in chosen:
+        peer = PEERS[part]
+        theirs, wanted = ledger.of(peer), masks(folder / peer.replace(" ", "_"))
+        print(f"\n{part}: median of {len(theirs)} runs of {len(wanted)} cases")
+        for name in (peer, *OURS[part]):
+            runs, found = ledger.of(name), masks(folder / name.replace(" ", "_"))
+            seconds, memory = (statistics.median(getattr(one, f) for one in runs) for f in ("seconds", "peak_bytes"))
+            peer_seconds = statistics.median(one.seconds for one in theirs)
+            peer_memory = statistics.median(one.peak_bytes for one in theirs)
+            line = f"{name:20} {seconds:7.1f} s ({peer_seconds / seconds:5.2f}x)  {memory / 1e6:6.0f} MB"
+            scores = "  ".join(f"{region} {value:.4f}" for region, value in region_dice(found, expert).items())
+            print(f"{line} ({memory / peer_memory:.2f})  against the expert: {scores}")
+            if name != peer:
+                network, rest = around(folder / name.replace(" ", "_"))
+                print(f"{'':20} network {network:.2f} s a case, around it {rest:.2f} s; {agreement(found, wanted)}")
+    if device == "cpu":
+        share_of_peak(folder, ledger, chosen)
+
+
+def share_of_peak(folder: Path, ledger: Ledger, chosen: list[str]) -> None:
+    """Print which share of the peak of a matrix product the networks reach."""
+    per_tile = floating_point_operations(folder)
+    total = per_tile * tiles_of_cases(folder)
+    for part in chosen:
+        for name, options in OURS[part].items():
+            if "--fast" in options:
+                continue
+            precision = "fp32" if "fp32" in options else "bf16"
+            copies = 1 if part == "plain" else 8
+            cases = len(list((folder / name.replace(" ", "_")).glob("*.prediction.json")))
+            reached = total * copies / (around(folder / name.replace(" ", "_"))[0] * cases)
+            most = peak(precision)
+            print(
+                f"{name}: {reached / 1e9:.0f} GFLOP/s = {100 * reached / most:.0f} % of a matrix product's "
+                f"{most / 1e9:.0f} GFLOP/s in {precision}"
+            )
+
+
+def main() -> int:
+    """Run what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each contender")
+    parser.add_argument("--only", choices=tuple(OURS), nargs="+", default=list(OURS))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--again", nargs="+", default=[], metavar="NAME", help="forget these contenders' runs")
+    parser.add_argument("--unseen", type=Path, metavar="FOLD", help="a trained fold folder of ours")
+    arguments = parser.parse_args()
+    folder = cache() / f"predict_{arguments.device}"
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(folder / "runs.json")
+    ledger.rows = [row for row in ledger.rows if row["name"] not in arguments.again]
+    for number in range(arguments.runs):
+        for part in arguments.only:
+            if len(ledger.of(PEERS[part])) <= number:
+                switch = ["--disable_tta"] if part == "plain" else []
+                nnunet(folder, PEERS[part], switch, arguments.device, ledger)
+            for name, options in OURS[part].items():
+                if len(ledger.of(name)) <= number:
+                    ours(folder, name, options, arguments.device, ledger)
+    report(folder, ledger, arguments.only, arguments.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

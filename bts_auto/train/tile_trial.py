@@ -1,0 +1,104 @@
+"""Trying sizes of tiles on held-out cases, so that prediction can use the best."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bts_auto.evaluate.case import CaseScores
+from bts_auto.evaluate.scores import Scores
+from bts_auto.events import SILENT, Observer, Task
+from bts_auto.model.fold import TrainedFold
+from bts_auto.plan.schema import MeasuredTile
+from bts_auto.predict.engine import choose_device, working_memory
+from bts_auto.predict.tile_choice import candidates
+from bts_auto.predict.tiles import Tile
+from bts_auto.train.validate import HeldOut, validate_fold
+
+# More cases would hardly change the choice.
+MOST_CASES = 8
+
+
+def validate_trained(
+    held_out: HeldOut, cases: Sequence[str], *, tiles: bool = True, tta: bool = True, observer: Observer = SILENT
+) -> Scores:
+    """Validate a fold with the tile that suits it best, and write what was found about tiles into its plan.
+
+    Parameters
+    ----------
+    tiles : bool
+        Whether to try sizes where the plan leaves the tile open and none was tried yet.
+    tta : bool
+        Whether the validation averages over mirrored copies.
+    """
+    inference = held_out.fold.configuration.inference
+    if tiles and inference.tile == "auto" and not inference.measured:
+        held_out = replace(held_out, fold=try_tiles(held_out, cases, observer=observer))
+    scores = validate_fold(held_out, cases, tta=tta, observer=observer)
+    if tta and held_out.fold.configuration.inference.measured:
+        _note_mirrored(held_out.fold, scores)
+    return scores
+
+
+def try_tiles(held_out: HeldOut, cases: Sequence[str], *, observer: Observer = SILENT) -> TrainedFold:
+    """Predict some of `cases` without mirroring with several sizes of tiles; Dice and time go into the fold's plan.
+
+    A size that fails (too little memory, say) is named and left out.
+
+    Returns
+    -------
+    TrainedFold
+        The fold with what was found in its plan.
+    """
+    fold, chosen = held_out.fold, sorted(set(cases) & set(held_out.references))[:MOST_CASES]
+    tiles = candidates(fold.configuration, working_memory(choose_device(held_out.device)))
+    found: list[MeasuredTile] = []
+    with observer.task("Trying tiles", len(tiles) * len(chosen), "case") as task:
+        for tile in tiles:
+            try:
+                found.append(_try_tile(tile, held_out, chosen, task))
+            except Exception as error:  # what is tried for speed must never cost the validation
+                observer.warn(f"tile {_name(tile)} is left out: {type(error).__name__}: {error}")
+            else:
+                observer.note(_line(found[-1]))
+    return fold.with_measured(found) if chosen and found else fold
+
+
+def _try_tile(tile: Tile, held_out: HeldOut, cases: Sequence[str], task: Task) -> MeasuredTile:
+    predictor = held_out.predictor(tta=False, tile=tile)
+    dice, seconds = {}, {}
+    for case in cases:
+        image = held_out.image(case)
+        start = time.perf_counter()
+        scores = predictor.predict_prepared(image)
+        seconds[case] = round(time.perf_counter() - start, 3)
+        mask = predictor.export(scores, held_out.steps(case))
+        dice[case] = dice_of(held_out.score(case, mask, ("dice",)))
+        task.advance(tile=_name(tile))
+    return MeasuredTile(tile=tile, dice=dice, seconds=seconds)
+
+
+def _line(one: MeasuredTile) -> str:
+    seconds = sum(one.seconds.values()) / len(one.seconds)
+    dice = [value for scores in one.dice.values() for value in scores.values()]
+    mean = sum(dice) / len(dice) if dice else math.nan
+    return f"tile {_name(one.tile)}: mean Dice {mean:.3f}, {seconds:.1f} s a case"
+
+
+def _note_mirrored(fold: TrainedFold, scores: Scores) -> None:
+    """Write the Dice of the mirrored validation beside what the tiles reached without mirroring."""
+    measured = [one for one in fold.configuration.inference.measured if not one.mirrored]
+    cases = {case for one in measured for case in one.dice}
+    dice = {case: dice_of(scores.cases[case]) for case in sorted(cases & set(scores.cases))}
+    fold.with_measured((*measured, MeasuredTile(tile="patch", mirrored=True, dice=dice)))
+
+
+def dice_of(scores: CaseScores) -> dict[str, float]:
+    """The Dice of each label and region that has one."""
+    return {region: values["dice"] for region, values in scores.items() if not math.isnan(values["dice"])}
+
+
+def _name(tile: Tile) -> str:
+    return tile if isinstance(tile, str) else "x".join(map(str, tile)) if isinstance(tile, Sequence) else str(tile)
