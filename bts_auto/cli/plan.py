@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 from bts_auto.cli import common
-from bts_auto.cli.planning import add_planning_options, planning_options
+from bts_auto.cli.planning import add_fold_options, add_planning_options, fold_options, planning_options
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("bts_plan", "Decide patch, network, batch and preprocessing from a fingerprint.")
     add_planning_options(parser)
+    add_fold_options(parser)
     group = parser.add_argument_group("planning without a workspace")
     group.add_argument(
         "--fingerprint", type=Path, metavar="FILE", help="a fingerprint; --dataset then names a dataset.json"
@@ -49,7 +50,9 @@ def _in_workspace(arguments: argparse.Namespace, observer):
     for given, flag in ((arguments.output, "-o"), (arguments.name, "--name")):
         if given is not None:
             raise PlanError(f"{flag} goes with --fingerprint", mend="a workspace's plan has its place and name")
-    planned = steps.plan(**common.place(arguments), **planning_options(arguments), observer=observer)
+    planned = steps.plan(
+        **common.place(arguments), **planning_options(arguments), splits=fold_options(arguments), observer=observer
+    )
     return explained(planned) if arguments.explain else planned
 
 
@@ -60,6 +63,8 @@ def _from_files(arguments: argparse.Namespace, observer):
     dataset = common.option(arguments, "dataset")
     if dataset is None:
         raise PlanError("--fingerprint needs a dataset.json", mend="name it with --dataset")
+    if fold_options(arguments):
+        raise PlanError("folds are drawn in a workspace", where="--fingerprint", mend="leave out the options of folds")
     return plan_files(
         arguments.fingerprint,
         Path(dataset),

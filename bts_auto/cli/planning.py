@@ -41,6 +41,30 @@ def planning_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def add_fold_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the folds."""
+    group = parser.add_argument_group("folds (those that were drawn stay; delete splits.json for new ones)")
+    group.add_argument(
+        "--patient-pattern", metavar="REGEX",
+        help=r"finds the patient in a case's name, whose scans then stay together: 'BraTS-GLI-(\d+)' "
+        "(default: column patient_id of cases.csv, else every case is a patient)",
+    )  # fmt: skip
+    group.add_argument(
+        "--stratify", nargs="+", metavar="COLUMN", help="columns of cases.csv of whose values every fold gets its share"
+    )
+    group.add_argument("--folds", type=int, metavar="N", help="how many (default: 5)")
+
+
+def fold_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The chosen rules for folds, without those that were not given."""
+    given = {
+        "patient_pattern": arguments.patient_pattern,
+        "stratify": arguments.stratify,
+        "folds": arguments.folds,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides how raw cases are read."""
     group = parser.add_argument_group("reading")

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from bts_auto import registry
 from bts_auto.data.labels import Labels
+from bts_auto.data.split_rules import SplitRules
 from bts_auto.documents import Document, parse
 from bts_auto.errors import PlanError
 from bts_auto.files import hash_json, read_json, write_json
@@ -271,6 +272,7 @@ class Plan(Document):
     original_median_shape_after_transp: Ints
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]]
     configurations: dict[str, dict[str, Any]]
+    splits: SplitRules = Field(SplitRules(), description="how the folds are drawn; folds that were drawn stay")
     budget_seconds: float | None = Field(None, gt=0, description="what training and validation were sized for")
     expected: dict[str, Expected] = Field(default_factory=dict, description="by configuration; decides nothing")
 

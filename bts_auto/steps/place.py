@@ -13,6 +13,7 @@ from bts_auto.files import read_json, write_json
 if TYPE_CHECKING:
     from bts_auto.data.raters import Reference
     from bts_auto.data.raw import RawDataset
+    from bts_auto.data.split_rules import SplitRules
     from bts_auto.plan.schema import Plan
 
 PLAN_FILE = "plan.json"
@@ -90,6 +91,13 @@ class Place:
     def plan_path(self, recipe: str | None = None) -> Path:
         """Where the dataset's plan lies, or the one that a recipe has made of it."""
         return self.preprocessed / (PLAN_FILE if recipe in (None, DEFAULT_RECIPE) else f"plan__{recipe}.json")
+
+    def split_rules(self) -> SplitRules:
+        """How the dataset's folds are drawn; its plan says so."""
+        from bts_auto.data.split_rules import SplitRules
+        from bts_auto.plan.schema import Plan
+
+        return Plan.load(self.plan_path()).splits if self.plan_path().exists() else SplitRules()
 
     def plan(self, recipe: str | Path | None = None) -> Plan:
         """The dataset's plan, with a recipe laid over it where one is named.

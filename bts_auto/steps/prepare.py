@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.events import SILENT, Observer
@@ -15,6 +15,7 @@ from bts_auto.steps.planning import Request
 
 if TYPE_CHECKING:
     from bts_auto.data.fingerprint import Fingerprint
+    from bts_auto.data.split_rules import SplitRules
     from bts_auto.plan.schema import Plan
 
 
@@ -60,7 +61,14 @@ def fingerprint(
     return Outcome(len(found.spacings), merged(failures), {"dataset": place.name, "fingerprint": str(path)}, (line,))
 
 
-def _plan(place: Place, found: Fingerprint, request: Request, recipe: str | Path | None, observer: Observer) -> Plan:
+def _plan(
+    place: Place,
+    found: Fingerprint,
+    request: Request,
+    recipe: str | Path | None,
+    splits: Mapping[str, Any] | None,
+    observer: Observer,
+) -> Plan:
     """Plan, remember the dataset, and save the plan; a recipe's own beside the dataset's."""
     from bts_auto.data.workspace import Workspace
     from bts_auto.plan.recipes import apply_recipe, load_recipe
@@ -72,8 +80,9 @@ def _plan(place: Place, found: Fingerprint, request: Request, recipe: str | Path
     path = place.plan_path(None if laid is None else laid.name)
     planning = Planning(found, document, place.name, request, place.rates_folder, observer)
     made = planning.made_before(path, preset)
+    rules = _split_rules(place, splits)
     if made is None:
-        made = planning.make(preset)
+        made = planning.make(preset).model_copy(update={"splits": rules})
         if laid is None or not place.plan_path().exists():
             made.save(place.plan_path())
         if laid is not None:
@@ -81,6 +90,20 @@ def _plan(place: Place, found: Fingerprint, request: Request, recipe: str | Path
             made.save(path)
     Workspace(place.raw.parent, place.preprocessed.parent, place.results.parent).remember(place.name)
     return made
+
+
+def _split_rules(place: Place, changes: Mapping[str, Any] | None) -> SplitRules:
+    """How the dataset's folds are drawn: as its plan says, with `changes`, which are saved where there is a plan."""
+    from bts_auto.data.split_rules import SplitRules
+    from bts_auto.documents import parse
+    from bts_auto.plan.schema import Plan
+
+    rules = place.split_rules()
+    if changes:
+        rules = parse(SplitRules, rules.model_dump() | dict(changes), where="splits")
+        if place.plan_path().exists():
+            Plan.load(place.plan_path()).model_copy(update={"splits": rules}).save(place.plan_path())
+    return rules
 
 
 def plan(
@@ -93,15 +116,17 @@ def plan(
     budget: float | None = None,
     device: str = "auto",
     recipe: str | Path | None = None,
+    splits: Mapping[str, Any] | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
     """Plan for a dataset; cases that were not measured yet, or have changed since, are measured first.
 
-    `gpu_memory`, `preset`, `planner`, `budget` and `device` are those of :class:`bts_auto.steps.planning.Request`.
+    `gpu_memory`, `preset`, `planner`, `budget` and `device` are those of :class:`bts_auto.steps.planning.Request`;
+    `splits` are fields of :class:`bts_auto.data.split_rules.SplitRules` that shall be others than before.
     """
     place = locate(dataset, workspace, observer)
     found, failures = _fingerprint(place, None, _zeroed_before(place), observer)
-    made = _plan(place, found, Request(gpu_memory, preset, planner, budget, device), recipe, observer)
+    made = _plan(place, found, Request(gpu_memory, preset, planner, budget, device), recipe, splits, observer)
     path = place.plan_path(made.recipe)
     data = {"dataset": place.name, "plan": str(path)}
     return Outcome(1, merged(failures), data, (*plan_lines(made), f"plan: {path}"))
@@ -175,7 +200,7 @@ def _preprocess(
     known = raw.training_cases()
     good = sorted(set(known) - {failure.case for failure in bad})
     if good:
-        load_or_make_splits(place.raw, place.preprocessed, good, observer, known=known)
+        load_or_make_splits(place.raw, place.preprocessed, good, observer, known=known, rules=place.split_rules())
     data = {"dataset": place.name, "preprocessed": str(place.preprocessed), "configurations": chosen, "cases": good}
     lines = (f"{len(good)} cases ready for {', '.join(chosen)}: {place.preprocessed}",)
     return Outcome(len(good), bad, data, lines)
@@ -199,6 +224,7 @@ def plan_and_preprocess(
     budget: float | None = None,
     device: str = "auto",
     recipe: str | Path | None = None,
+    splits: Mapping[str, Any] | None = None,
     configurations: Sequence[str] | None = None,
     workers: int | None = None,
     nan_to_zero: bool = False,
@@ -211,7 +237,7 @@ def plan_and_preprocess(
         reasons = "; ".join(f"{f.case}: {f.reason}" for f in failures[:3])
         raise DataError(f"none of the {len(failures)} cases can be used ({reasons})", where=place.raw)
     request = Request(gpu_memory, preset, planner, budget, device)
-    made = _plan(place, found, request, recipe, observer)
+    made = _plan(place, found, request, recipe, splits, observer)
     for line in plan_lines(made):
         observer.note(line)
     done = _preprocess(place, made, configurations, workers, nan_to_zero, failures, observer)

@@ -98,9 +98,10 @@ class Stage:
 
         place, cases = self.place, self.store.cases()
         known = {*place.dataset().training_cases(), *cases}
-        found = read_splits(place.raw, place.preprocessed, known, self.observer)
+        rules = place.split_rules()
+        found = read_splits(place.raw, place.preprocessed, known, self.observer, pattern=rules.patient_pattern)
         if found is None:  # somebody has deleted them
-            return load_or_make_splits(place.raw, place.preprocessed, cases, self.observer)
+            return load_or_make_splits(place.raw, place.preprocessed, cases, self.observer, rules=rules)
         return present(found, cases)
 
     def named(self, fold: str) -> list[tuple[FoldName, Split]]:

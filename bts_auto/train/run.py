@@ -24,7 +24,7 @@ _AFTER_TRAINING = {"inference", "postprocessing", "next_stage"}
 _OF_THE_MACHINE = {"compile"}
 # Fields of a plan that do not change what a training does, or (configurations) are looked at one by one.
 _NOT_COMPARED = {
-    "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected"
+    "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected", "splits"
 }  # fmt: skip
 # Everything that a training leaves in its folder besides the record itself.
 _FILES = (

@@ -11,17 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from bts_auto.data.splits import load_or_make_splits, make_splits, present, read_splits
-from bts_auto.errors import DataError
+from bts_auto.data.case_table import write_case_table
+from bts_auto.data.split_rules import SplitRules, patients_of
+from bts_auto.data.splits import Split, load_or_make_splits, make_splits, present, read_splits
+from bts_auto.documents import parse
+from bts_auto.errors import DataError, PlanError
 from bts_auto.events import Observer
 
 
 class Listener(Observer):
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.warnings: list[str] = []
 
     def note(self, message: str) -> None:
         self.lines.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 @settings(max_examples=40, deadline=None)
@@ -170,3 +177,112 @@ def test_given_splits_may_name_cases_that_cannot_be_used(tmp_path: Path) -> None
     (raw / "splits_final.json").write_text(json.dumps([{"train": ["a", "b"], "val": ["c", "d"]}]))
     (split,) = load_or_make_splits(raw, preprocessed, ["a", "c"], known=["a", "b", "c", "d"])
     assert (split.train, split.validation) == (("a",), ("c",))
+
+
+def write_table(raw: Path, rows: dict[str, dict[str, str]]) -> None:
+    raw.mkdir(parents=True, exist_ok=True)
+    write_case_table(raw, rows)
+
+
+def held_out(splits: list[Split], cases: list[str]) -> list[int]:
+    return [len(set(split.validation) & set(cases)) for split in splits]
+
+
+def test_patients_are_found_in_the_names_of_cases(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    cases = [f"BraTS-GLI-{number:05d}-{visit:03d}" for number in range(12) for visit in range(3)]
+    rules = SplitRules(patient_pattern=r"GLI-(\d+)")
+    splits = load_or_make_splits(raw, preprocessed, cases, rules=rules)
+    for split in splits:
+        assert not {c[:15] for c in split.train} & {c[:15] for c in split.validation}
+    assert sorted(case for split in splits for case in split.validation) == cases
+
+
+def test_the_table_goes_before_the_pattern(tmp_path: Path) -> None:
+    raw, _ = folders(tmp_path)
+    write_table(raw, {"a1": {"patient_id": "p"}, "b1": {"patient_id": ""}})
+    assert patients_of(["a1", "b1", "c1"], raw, r"^\w") == {"a1": "p", "b1": "b", "c1": "c"}
+
+
+def test_names_without_a_patient_are_refused(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    with pytest.raises(DataError, match=r"finds no patient in odd .*patient_id"):
+        load_or_make_splits(raw, preprocessed, ["p1_a", "odd"], rules=SplitRules(patient_pattern=r"p(\d+)"))
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    with pytest.raises(PlanError, match="is no regular expression"):
+        parse(SplitRules, {"patient_pattern": "(p"})
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), n=st.integers(10, 60), folds=st.integers(2, 6))
+def test_every_fold_gets_its_share_of_each_stratum(seed: int, n: int, folds: int) -> None:
+    rng = np.random.default_rng(seed)
+    of_stratum = {f"case_{i:03d}": str(rng.choice(["HGG", "LGG", "?"], p=[0.7, 0.2, 0.1])) for i in range(n)}
+    splits = make_splits(of_stratum, folds, of_stratum=of_stratum)
+    assert sorted(case for split in splits for case in split.validation) == sorted(of_stratum)
+    for stratum in set(of_stratum.values()):
+        shares = held_out(splits, [case for case, own in of_stratum.items() if own == stratum])
+        assert max(shares) - min(shares) <= 1
+    sizes = held_out(splits, list(of_stratum))
+    assert max(sizes) - min(sizes) <= 3  # one for each stratum at most
+
+
+def test_strata_and_patients_together(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    rows = {
+        f"p{p:02d}_{visit}": {"patient_id": f"p{p:02d}", "grade": "HGG" if p < 15 else "LGG", "site": str(p % 2)}
+        for p in range(20)
+        for visit in range(1 + p % 2)
+    }
+    write_table(raw, rows)
+    splits = load_or_make_splits(raw, preprocessed, rows, rules=SplitRules(stratify=("grade",)))
+    for split in splits:
+        assert not {c[:3] for c in split.train} & {c[:3] for c in split.validation}
+        assert len({c[:3] for c in split.validation if rows[c]["grade"] == "LGG"}) == 1
+    assert load_or_make_splits(raw, preprocessed, rows, rules=SplitRules(stratify=("grade",))) == splits
+
+
+def test_new_cases_join_the_fold_that_lacks_their_stratum(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    rows = {f"c{i:02d}": {"grade": "LGG" if i < 4 else "HGG"} for i in range(20)}
+    write_table(raw, rows)
+    rules = SplitRules(stratify=("grade",))
+    before = load_or_make_splits(raw, preprocessed, rows, rules=rules)
+    lacking = held_out(before, [case for case, row in rows.items() if row["grade"] == "LGG"]).index(0)
+    write_table(raw, rows | {"new": {"grade": "LGG"}})
+    after = load_or_make_splits(raw, preprocessed, [*rows, "new"], rules=rules)
+    assert [("new" in split.validation) for split in after] == [fold == lacking for fold in range(5)]
+
+
+def test_an_unknown_column_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    write_table(raw, {"a": {"grade": "1"}, "b": {"grade": "2"}})
+    with pytest.raises(DataError, match=r"no column 'site' to stratify by .*it has grade"):
+        load_or_make_splits(raw, preprocessed, ["a", "b"], rules=SplitRules(stratify=("site",)))
+
+
+def test_rare_strata_are_named(tmp_path: Path) -> None:
+    raw, preprocessed = folders(tmp_path)
+    rows = {f"c{i}": {"grade": "LGG" if i == 0 else "HGG"} for i in range(10)}
+    write_table(raw, rows)
+    listener = Listener()
+    load_or_make_splits(raw, preprocessed, rows, listener, rules=SplitRules(stratify=("grade",)))
+    assert any(line.endswith("LGG (1)") for line in listener.lines)
+
+
+def test_a_patient_on_both_sides_is_named(tmp_path: Path) -> None:
+    """Given folds are refused; folds of ours, drawn before the patients were known, stay with a warning."""
+    raw, preprocessed = folders(tmp_path)
+    cases = [f"p{p}_{visit}" for p in range(5) for visit in range(2)]
+    before = load_or_make_splits(raw, preprocessed, cases)
+    listener = Listener()
+    rules = SplitRules(patient_pattern=r"p\d+")
+    assert load_or_make_splits(raw, preprocessed, cases, listener, rules=rules) == before
+    (warning,) = listener.warnings
+    assert "fold 0 trains and validates on patient p" in warning
+    given = [{"train": ["p0_0", "p1_0"], "val": ["p1_1"]}]
+    (preprocessed / "splits_final.json").write_text(json.dumps(given))
+    with pytest.raises(DataError, match=r"fold 0 .*patient p1 \(p1_0 trains, p1_1 is held out\)"):
+        load_or_make_splits(raw, preprocessed, cases, rules=rules)
