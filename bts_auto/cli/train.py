@@ -64,8 +64,17 @@ def _parser() -> argparse.ArgumentParser:
         "--log", nargs="+", default=[], choices=("tensorboard", "mlflow", "wandb"), help="draw the curves there too"
     )
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    machine.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, auto, or several (cuda:0,cuda:1: one fold each)"
+    )
     machine.add_argument("--seed", type=int, help="seed of every random draw (default: the plan's)")
+    machine.add_argument(
+        "--executor", metavar="NAME",
+        help="of the folds of cv: serial (one after another), local (one on each device) or dask (default: serial)",
+    )  # fmt: skip
+    machine.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of the Dask cluster that is to train the folds: tcp://10.0.0.7:8786"
+    )
     machine.add_argument("-np", "--workers", type=int, metavar="N", help="threads that make batches")
     return parser
 
@@ -96,6 +105,8 @@ def _work(arguments: argparse.Namespace, observer: Observer) -> Outcome:
         restart=arguments.restart,
         validate_only=arguments.val,
         device=arguments.device,
+        executor=arguments.executor,
+        scheduler=arguments.scheduler,
         seed=arguments.seed,
         workers=arguments.workers,
         loggers=arguments.log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -92,7 +93,7 @@ def predict(
         output,
         extras=Extras(probabilities=save_probabilities, uncertainty=save_uncertainty),
         part=part,
-        executor=choose_executor(executor, scheduler, device, input),
+        executor=choose_executor(executor, scheduler, device, all_gpus=_several(input)),
         observer=observer,
     )
     if place is not None:
@@ -230,3 +231,8 @@ def _validation_dice(results: Path, recipe: str, configuration: str) -> float:
         Scores.load(path).mean() for path in results.glob(f"{recipe}__{configuration}/fold_*/validation/scores.json")
     ]
     return sum(found) / len(found) if found else -1.0
+
+
+def _several(folder: Path) -> bool:
+    """Whether more than one case lies in a folder."""
+    return len(list(itertools.islice(folder.glob("*_0000.*"), 2))) > 1

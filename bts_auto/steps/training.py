@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bts_auto import machine
-from bts_auto.errors import BtsError, CaseFailure
+from bts_auto.errors import BtsError, CaseFailure, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.steps.cascade import previous_masks, stages_before
+from bts_auto.steps.folds import FoldDone, FoldFailed, TrainFolds
 from bts_auto.steps.place import Outcome, locate, merged
 from bts_auto.steps.stage import Stage
 
 if TYPE_CHECKING:
     from bts_auto.evaluate.scores import Scores
+    from bts_auto.execute.contract import Executor
     from bts_auto.model.layout import FoldName
     from bts_auto.train.trainer import TrainingResult
 
@@ -32,6 +34,8 @@ def train(
     settings: Sequence[str] = (),
     budget: float | None = None,
     validate_only: bool = False,
+    executor: str | None = None,
+    scheduler: str | None = None,
     observer: Observer = SILENT,
     **options: Any,
 ) -> Outcome:
@@ -54,6 +58,11 @@ def train(
         Seconds for everything that this call does; several trainings get equal parts.
     validate_only : bool
         Only validate what is trained.
+    executor : str, optional
+        What spreads the folds: ``serial`` (one after another), ``local`` (one on each device) or ``dask``. Workers see
+        the same files under the same names; each tells its journal what happens, and this call what came of it.
+    scheduler : str, optional
+        Address of the Dask cluster's scheduler.
     **options
         Passed on to :func:`bts_auto.train.trainer.train_fold`: epochs, iterations, until_plateau, device, seed,
         pretrained, restart, workers, loggers.
@@ -62,17 +71,27 @@ def train(
     :func:`bts_auto.train.follower.train_along` in the others.
     """
     from bts_auto.plan.settings import apply_settings
+    from bts_auto.steps.workers import choose_executor
     from bts_auto.train.launch import all_processes
 
     machine.keep_freed_memory()
+    device = options.get("device", "auto")
     with all_processes() as processes:
+        if processes is not None and (executor or scheduler):
+            raise PlanError("several processes of torchrun train one fold together; --executor gives each fold one")
         place = locate(dataset, workspace, observer)
         stage = Stage.open(place, apply_settings(place.plan(recipe), settings, configuration), configuration, observer)
-        return _train_folds(stage, str(fold), budget, validate_only, {**options, "processes": processes})
+        spread = choose_executor(executor, scheduler, device, all_gpus=executor == "local")
+        return _train_folds(stage, str(fold), spread, budget, validate_only, {**options, "processes": processes})
 
 
 def _train_folds(
-    stage: Stage, fold: str, budget: float | None, validate_only: bool, options: dict[str, Any]
+    stage: Stage,
+    fold: str,
+    executor: Executor,
+    budget: float | None,
+    validate_only: bool,
+    options: dict[str, Any],
 ) -> Outcome:
     """Train what is named, and before that what it needs of earlier stages."""
     from bts_auto.train.run import shares_of_budget
@@ -81,25 +100,29 @@ def _train_folds(
     earlier = [before.folder(number) for before, number in stages_before(stage)]
     shares = shares_of_budget(budget, [*earlier, *(stage.folder(name) for name, _ in chosen)])
     shared = {key: options[key] for key in _FOR_EVERY_STAGE if key in options}
+    if "device" in shared:  # of several, which are for several folds, the earlier stages take the first
+        shared["device"] = shared["device"].partition(",")[0]
     how = None if validate_only else {folder: shared | {"budget": shares[folder]} for folder in earlier}
     cases = stage.prepared({case for _, split in chosen for case in (*split.train, *split.validation)})
-    previous = previous_masks(stage, cases, how)
+    task = TrainFolds(
+        stage,
+        previous_masks(stage, cases, how),
+        options,
+        {name: shares[stage.folder(name)] for name, _ in chosen},
+        validate_only,
+        one=len(chosen) == 1,
+    )
     trained = _Trained(stage)
-    for name, split in chosen:
-        try:
-            if validate_only:
-                held_out = [case for case in split.validation if case in cases]
-                scores = stage.validate(name, held_out, previous, device=options.get("device", "auto"))
-                trained.add(name, scores, None)
-            else:
-                done = stage.train(name, split, previous, budget=shares[stage.folder(name)], **options)
-                trained.add(name, done.scores, done)
-        except Exception as error:
-            if len(chosen) == 1 or isinstance(error, MemoryError):
-                raise
-            reason = str(error) if isinstance(error, BtsError) else f"{type(error).__name__}: {error}"
-            stage.observer.warn(f"fold {name} failed, the others go on: {reason}")
-            trained.failures.append(CaseFailure(f"fold {name}", reason))
+    with executor:
+        ended: dict[FoldName, FoldDone | str] = {}
+        for (name, _), came in executor.run(task, chosen):
+            if isinstance(came, FoldDone):
+                ended[name] = came
+                continue
+            ended[name] = came.reason if isinstance(came, FoldFailed) else str(came)
+            stage.observer.warn(f"fold {name} failed, the others go on: {ended[name]}")
+    for name, _ in chosen:
+        trained.add(name, ended[name])
     return trained.outcome(cross_validated=fold == "cv")
 
 
@@ -143,9 +166,12 @@ class _Trained:
         self._scores: list[Scores] = []
         self.failures: list[CaseFailure] = []
 
-    def add(self, name: FoldName, scores: Scores | None, done: TrainingResult | None) -> None:
-        """Count a fold that is trained."""
-        folder = self._stage.folder(name)
+    def add(self, name: FoldName, came: FoldDone | str) -> None:
+        """Count a fold that is trained, or why it is not."""
+        if isinstance(came, str):
+            self.failures.append(CaseFailure(f"fold {name}", came))
+            return
+        folder, scores, done = self._stage.folder(name), came.scores, came.training
         if scores is not None:
             self.failures.extend(scores.failures)
             self._scores.append(scores)

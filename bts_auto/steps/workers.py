@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +82,15 @@ class LoadModel:
         return predictor_from_results(self.results, self.recipe, self.configuration, self.folds, how, told), told.notes
 
 
-def choose_executor(name: str | None, scheduler: str | None, device: str, input: Path) -> Executor:
+def choose_executor(name: str | None, scheduler: str | None, device: str, *, all_gpus: bool) -> Executor:
     """The executor of that name; None: the one that the other arguments speak of.
+
+    Parameters
+    ----------
+    device : str
+        What a worker computes on; several for the executor ``local``, ``cuda:0,cuda:1``.
+    all_gpus : bool
+        Whether ``auto`` means every GPU of this machine.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def choose_executor(name: str | None, scheduler: str | None, device: str, input:
 
     if scheduler is not None:
         name = name or "dask"
-    devices = [device] if name == "dask" else _devices(device, input)
+    devices = [device] if name == "dask" else _devices(device, all_gpus)
     name = name or ("local" if len(devices) > 1 else "serial")
     if (scheduler is None) == (name == "dask"):
         raise PlanError("--executor dask and --scheduler ADDRESS belong together")
@@ -107,12 +113,13 @@ def choose_executor(name: str | None, scheduler: str | None, device: str, input:
     return open_executor(name, **options.get(name, {}))
 
 
-def _devices(device: str, input: Path) -> list[str]:
-    """The devices of ``cuda:0,cuda:1``; for ``auto`` all GPUs, if there are several and more than one case."""
+def _devices(device: str, all_gpus: bool) -> list[str]:
+    """The devices of ``cuda:0,cuda:1``; of ``auto`` all GPUs, if there are several and they are wanted."""
     if device != "auto":
         return [one.strip() for one in device.split(",")]
+    if not all_gpus:
+        return ["auto"]
     import torch
 
     count = torch.cuda.device_count()
-    several = count > 1 and len(list(itertools.islice(input.glob("*_0000.*"), 2))) > 1
-    return [f"cuda:{number}" for number in range(count)] if several else ["auto"]
+    return [f"cuda:{number}" for number in range(count)] if count > 1 else ["auto"]

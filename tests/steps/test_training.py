@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
+from pathlib import Path
+
 import pytest
 
 from bts_auto import steps
-from bts_auto.errors import BtsError
+from bts_auto.errors import BtsError, PlanError
+from bts_auto.events import SILENT
+from bts_auto.steps.folds import TrainFolds
+from bts_auto.steps.place import locate
 from bts_auto.steps.stage import Stage
 from bts_auto.train.lock import sole_process
 from bts_auto.train.run import STOP_FILE, Run, shares_of_budget
@@ -48,6 +55,50 @@ def test_a_failed_fold_is_named_and_the_others_finish(after_a_failure):
 def test_finished_folds_are_skipped(complete):
     assert not complete.failures
     assert {fold: result["was_finished"] for fold, result in complete.data["folds"].items()} == {"0": False, "1": True}
+
+
+def test_a_fold_travels_to_a_worker_that_stands_elsewhere(workspace, complete, tmp_path, monkeypatch):
+    """What a worker gets is the pickled task; relative folders would lead it astray."""
+    monkeypatch.chdir(workspace.parent)
+    place = locate(None, Path(workspace.name))
+    stage = Stage.open(place, place.plan(), FIRST, SILENT)
+    (job,) = stage.named("1")
+    task = TrainFolds(stage, None, {"workers": 0}, {1: None}, validate_only=False, one=False)
+    sent = pickle.dumps((task, job))
+    monkeypatch.chdir(tmp_path)
+    task, job = pickle.loads(sent)
+    (done,) = pickle.loads(pickle.dumps(list(task.do(task.prepare("cpu"), job))))
+    assert done.training.already_finished
+    assert done.scores.cases.keys() == set(job[1].validation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["local", "dask"])
+def test_folds_are_trained_by_workers_and_a_failed_one_is_named(kind, tmp_path):
+    made = make_workspace(tmp_path)
+    spoilt = made / "results" / NAME / f"default__{FIRST}" / "fold_0"
+    spoilt.mkdir(parents=True)
+    Run({"other": 1}).save(spoilt)
+    with contextlib.ExitStack() as stack:
+        options = {"executor": kind, "workers": 0, "device": "cpu,cpu"}
+        if kind == "dask":
+            distributed = pytest.importorskip("distributed")
+            cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+            options |= {"scheduler": stack.enter_context(cluster).scheduler_address, "device": "cpu"}
+        outcome = steps.train(FIRST, "cv", workspace=made, **options)
+    assert list(outcome.data["folds"]) == ["1"]
+    assert [failure.case for failure in outcome.failures] == ["fold 0"]
+    assert "other settings" in outcome.failures[0].reason
+
+
+def test_folds_of_torchrun_are_not_spread(workspace, monkeypatch):
+    @contextlib.contextmanager
+    def several():
+        yield object()
+
+    monkeypatch.setattr("bts_auto.train.launch.all_processes", several)
+    with pytest.raises(PlanError, match="train one fold together"):
+        steps.train(FIRST, "cv", workspace=workspace, executor="local", **CPU)
 
 
 def test_all_held_out_cases_are_summed_up(complete):
