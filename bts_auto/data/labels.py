@@ -41,6 +41,9 @@ class Labels:
         Integers to be written to output masks in place of the dataset's own (``{3: 4}`` for older BraTS years).
     parts : mapping of str to tuple of int
         For regions that were made of plain labels (:meth:`as_regions`): those labels.
+    shares : mapping of str to mapping of int to float
+        For regions that are trained as soft targets: how far each integer belongs to them, 0 to 1; integers of the
+        region that are not named belong to it wholly. Everything but training goes by `values`.
     """
 
     values: Mapping[str, tuple[int, ...]]
@@ -48,6 +51,7 @@ class Labels:
     ignore: int | None = None
     submission: Mapping[int, int] = field(default_factory=dict)
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shares: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @classmethod
     def from_dataset(cls, dataset: Mapping) -> Labels:
@@ -76,7 +80,8 @@ class Labels:
         except (AttributeError, TypeError, ValueError):
             raise DataError("'submission_labels' must map integers to integers", where=_WHERE) from None
         regional = any(len(value) > 1 for value in values.values())
-        labels = cls(values, order if regional else (), ignore[0] if ignore else None, submission)
+        shares = _shares(dataset.get("soft_labels") or {})
+        labels = cls(values, order if regional else (), ignore[0] if ignore else None, submission, shares=shares)
         labels._check()
         return labels
 
@@ -111,6 +116,9 @@ class Labels:
         written = [self.submission.get(value, value) for value in self.known_values]
         if len(set(written)) < len(written):
             raise DataError("'submission_labels' writes two labels with the same integer", where=_WHERE)
+        for name in self.shares:
+            if not self.has_regions or name not in self.foreground:
+                raise DataError(f"'soft_labels' names '{name}', which is no region", where=_WHERE)
         if self.has_regions:
             self._check_regions()
             return
@@ -152,7 +160,8 @@ class Labels:
     @property
     def known_values(self) -> tuple[int, ...]:
         """Every integer that may stand in a mask, sorted, without the ignore label."""
-        return tuple(sorted({v for value in self.values.values() for v in value}))
+        soft = {v for shares in self.shares.values() for v in shares}
+        return tuple(sorted({v for value in self.values.values() for v in value} | soft))
 
     def unknown(self, mask: np.ndarray) -> dict[int, int]:
         """Integers in `mask` that the dataset does not know, with their voxel counts."""
@@ -294,6 +303,18 @@ def _plain(name: str) -> str:
     """A label's name as it stands in the lists of tissues: lower case, American, single underscores."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return plain.replace("oedema", "edema").replace("tumour", "tumor")
+
+
+def _shares(declared: object) -> dict[str, dict[int, float]]:
+    """``{"tumour": {"1": 0.5}}`` with its numbers as numbers."""
+    try:
+        found = {str(n): {int(v): float(s) for v, s in per.items()} for n, per in declared.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        raise DataError("'soft_labels' must be like {'tumour': {'1': 0.5}}", where=_WHERE) from None
+    for name, per in found.items():
+        if any(value < 1 or not 0 <= share <= 1 for value, share in per.items()):
+            raise DataError(f"'soft_labels' of '{name}' must map integers above 0 to shares 0 to 1", where=_WHERE)
+    return found
 
 
 def _as_tuple(value: object, name: str) -> tuple[int, ...]:

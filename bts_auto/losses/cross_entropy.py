@@ -56,9 +56,8 @@ def masked_classes(target: Target) -> Tensor:
 
 
 def smoothed_regions(target: Target, kind: torch.dtype, label_smoothing: float = 0.0) -> Tensor:
-    """The regions (b, r, \\*s) as numbers, drawn towards 1/2 by `label_smoothing`."""
-    assert target.regions is not None
-    truth = target.regions.to(kind)
+    """How far voxels belong to regions (b, r, \\*s), drawn towards 1/2 by `label_smoothing`."""
+    truth = target.belonging().to(kind)
     return truth if label_smoothing == 0 else truth * (1 - label_smoothing) + label_smoothing / 2
 
 

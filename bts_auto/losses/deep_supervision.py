@@ -94,7 +94,7 @@ def _at_size(target: Target, size: tuple[int, ...]) -> Target:
 
     maps = {name: tensor[...] if tensor.ndim == 2 else pick(tensor) for name, tensor in target.maps.items()}
     picked = pick(target.classes), pick(target.regions), pick(target.valid)
-    return Target(*picked, maps, target.counts_in, target.across)  # type: ignore[arg-type]
+    return Target(*picked, maps, target.counts_in, pick(target.shares), target.across)  # type: ignore[arg-type]
 
 
 def _nearest(old: int, new: int, device: torch.device) -> Tensor:

@@ -80,13 +80,13 @@ def overlap(logits: Tensor, target: Target, *, background: bool = False) -> Over
         counted = None if counted is None else counted[:, first:]
         return Overlap(intersection, predicted, true, counted, target.across)
     assert target.regions is not None
-    probabilities, regions = torch.sigmoid(logits.to(precision)), target.regions
+    probabilities, regions = torch.sigmoid(logits.to(precision)), target.belonging()
     axes = tuple(range(2, logits.ndim))
     if target.valid is not None:
-        probabilities, regions = probabilities * target.valid, regions & target.valid
+        probabilities, regions = probabilities * target.valid, regions * target.valid
     if counted is not None:
         here = over_space(counted, probabilities)
-        probabilities, regions = probabilities * here, regions & here
+        probabilities, regions = probabilities * here, regions * here
     true = regions.sum(axes, dtype=precision)
     return Overlap((probabilities * regions).sum(axes), probabilities.sum(axes), true, counted, target.across)
 

@@ -28,6 +28,9 @@ class Target:
         For each sample and each of the k channels the channel that it counts in: a region without annotation in none
         (-1), an exclusive class without annotation in the one that it cannot be told from, mostly the background, where
         `classes` says so too. None: every channel counts as itself.
+    shares : Tensor of float, shape (b, r, \\*s), or None
+        Soft truth: how far a voxel belongs to each region, such as the share of raters who say so. Overlap and cross
+        entropy take it in place of `regions`, which stay the truth for what needs borders and counts.
     across : Across
         Reaches the samples of the batch that other processes hold.
     """
@@ -37,6 +40,7 @@ class Target:
     valid: torch.Tensor | None = None
     maps: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts_in: tuple[tuple[int, ...], ...] | None = None
+    shares: torch.Tensor | None = None
     across: Across = HERE
 
     def __post_init__(self) -> None:
@@ -60,6 +64,11 @@ class Target:
             return None
         rows = [[into == channel for channel, into in enumerate(sample)] for sample in self.counts_in]
         return torch.tensor(rows, device=self.device)
+
+    def belonging(self) -> torch.Tensor:
+        """How far a voxel belongs to each region: `shares`, or `regions` as they are."""
+        assert self.regions is not None
+        return self.regions if self.shares is None else self.shares
 
     @property
     def device(self) -> torch.device:

@@ -231,6 +231,7 @@ def make_plan(
         "labels": dataset["labels"],
         "regions_class_order": dataset.get("regions_class_order") or None,
         "submission_labels": dataset.get("submission_labels") or {},
+        "soft_labels": dataset.get("soft_labels") or {},
         "file_ending": dataset.get("file_ending", ".nii.gz"),
         "transpose_forward": forward,
         "transpose_backward": backward,

@@ -23,7 +23,7 @@ from bts_auto.plan.merge import merge
 from bts_auto.plan.presets import PresetName
 
 PLAN_VERSION: Literal[1] = 1
-_LABEL_FIELDS = ("labels", "regions_class_order", "submission_labels")
+_LABEL_FIELDS = ("labels", "regions_class_order", "submission_labels", "soft_labels")
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 
@@ -264,6 +264,9 @@ class Plan(Document):
     )
     regions_class_order: Ints | None = None
     submission_labels: dict[int, int] = Field(default_factory=dict)
+    soft_labels: dict[str, dict[int, float]] = Field(
+        default_factory=dict, description="region -> integer -> how far it belongs to it when trained, 0 to 1"
+    )
     file_ending: str = ".nii.gz"
     orientation: Literal["canonical", "as_stored"] = "canonical"
     transpose_forward: Ints

@@ -126,3 +126,26 @@ def test_submission_integers_that_merge_two_labels_are_refused():
     document = {"labels": {"background": 0, "necrosis": 1, "edema": 2, "enhancing": 3}, "submission_labels": {"3": 2}}
     with pytest.raises(DataError, match="same integer"):
         Labels.from_dataset(document)
+
+
+SOFT = {"labels": {"background": 0, "tumour": [2, 3]}, "regions_class_order": [3]}
+
+
+def test_soft_labels_are_known_and_change_nothing_but_shares() -> None:
+    labels = Labels.from_dataset(SOFT | {"soft_labels": {"tumour": {"1": 0.3, "2": 0.7}}})
+    assert labels.known_values == (0, 1, 2, 3)
+    assert labels.shares == {"tumour": {1: 0.3, 2: 0.7}}
+    assert labels.scoring() == {"tumour": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    "soft", [{"edema": {"1": 0.5}}, {"tumour": {"1": 2}}, {"tumour": 0.5}, {"tumour": {"a": 1}}, [1]]
+)
+def test_wrong_soft_labels_are_refused(soft) -> None:
+    with pytest.raises(DataError, match="soft_labels"):
+        Labels.from_dataset(SOFT | {"soft_labels": soft})
+
+
+def test_soft_labels_need_regions() -> None:
+    with pytest.raises(DataError, match="no region"):
+        Labels.from_dataset({"labels": {"background": 0, "tumour": 1}, "soft_labels": {"tumour": {"1": 0.5}}})

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bts_auto import registry
 from bts_auto.errors import PlanError
+from bts_auto.losses.deep_supervision import downsample_target
 from bts_auto.losses.target import Target
 
 K = 3
@@ -142,3 +143,26 @@ def test_dice_of_many_voxels_is_exact_in_fp32() -> None:
     classes = torch.ones(1, logits.shape[2], dtype=torch.long)
     loss = registry.component("loss", "dice")(registry.options("loss", "dice"), batch_dice=False)
     assert loss(logits, Target(classes)).item() == pytest.approx(-1, abs=1e-6)
+
+
+def test_soft_regions_are_learnt_as_their_shares() -> None:
+    shares = torch.tensor([[[0.25, 0.5, 0.9]]]).double()
+    target = Target(regions=shares > 0.5, shares=shares)
+    logits = torch.logit(shares).requires_grad_()
+    loss = registry.component("loss", "cross_entropy")(registry.options("loss", "cross_entropy", {}), batch_dice=False)
+    (slope,) = torch.autograd.grad(loss(logits, target), logits)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-12, rtol=0)
+
+
+def test_soft_dice_counts_shares() -> None:
+    shares, predicted = torch.tensor([[[0.25, 0.5, 1.0]]]).double(), torch.tensor([[[0.5, 0.5, 0.5]]]).double()
+    dice = registry.component("loss", "dice")(registry.options("loss", "dice", {"smooth": 0.0}), batch_dice=False)
+    found = dice(torch.logit(predicted), Target(regions=shares > 0.5, shares=shares)).item()
+    assert found == pytest.approx(-2 * 0.875 / (1.75 + 1.5))
+
+
+def test_shares_are_taken_to_coarser_resolutions() -> None:
+    shares = torch.arange(16.0).view(1, 1, 4, 4) / 16
+    (coarse,) = downsample_target(Target(regions=shares > 0.5, shares=shares), [(2, 2)])
+    assert coarse.shares is not None
+    assert coarse.shares.flatten().tolist() == [5 / 16, 7 / 16, 13 / 16, 15 / 16]

@@ -58,3 +58,13 @@ def test_parts_of_an_annotated_region_become_one_class() -> None:
     assert target.classes is not None
     assert target.classes.flatten().tolist() == [0, 1, 1, 1]
     assert target.counted().tolist() == [[True, True, False, False]]
+
+
+def test_soft_labels_become_shares_beside_the_regions() -> None:
+    values = {"background": (0,), "tumour": (2, 3), "core": (3,)}
+    labels = Labels(values, regions_class_order=(2, 3), shares={"tumour": {1: 0.25, 2: 0.75}})
+    target = TargetMaker(labels)(mask(-1, 0, 1, 2, 3))
+    assert target.regions is not None
+    assert target.regions.flatten(2)[0].int().tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]]
+    assert target.shares is not None
+    assert target.shares.flatten(2)[0].tolist() == [[0, 0, 0.25, 0.75, 1], [0, 0, 0, 0, 1]]

@@ -47,13 +47,29 @@ class TargetMaker:
             mask = mask.masked_fill(~valid, 0)
         if self._labels.has_regions:
             regions = self._regions(mask)
-            return Target(regions=regions, valid=valid, maps=maps or {}, counts_in=channels, across=self._across)
+            shares = self._shares(mask) if self._labels.shares else None
+            return Target(
+                regions=regions,
+                valid=valid,
+                maps=maps or {},
+                counts_in=channels,
+                shares=shares,
+                across=self._across,
+            )
         classes = self._classes(mask[:, 0])
         if channels is not None:
             classes = torch.stack(
                 [torch.tensor(into, device=mask.device)[one] for into, one in zip(channels, classes, strict=True)]
             )
         return Target(classes=classes, valid=valid, maps=maps or {}, counts_in=channels, across=self._across)
+
+    def _shares(self, mask: Tensor) -> Tensor:
+        """How far each voxel belongs to each region, float of shape (b, r, *s)."""
+        out = torch.zeros(mask.shape[0], len(self._members), *mask.shape[2:], device=mask.device)
+        for channel, (name, members) in enumerate(zip(self._labels.outputs, self._members, strict=True)):
+            for value, share in (dict.fromkeys(members, 1.0) | dict(self._labels.shares.get(name, {}))).items():
+                out[:, channel][mask[:, 0] == value] = share
+        return out
 
     def _classes(self, mask: Tensor) -> Tensor:
         if self._consecutive:
