@@ -45,7 +45,13 @@ class ModelError(BtsError):
 
 @dataclass(frozen=True)
 class CaseFailure:
-    """One case that could not be done while the others went on; `reason` is one line."""
+    """One case that could not be done while the others went on; `reason` is one line, the case not repeated in it."""
 
     case: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", self.reason.removeprefix(f"{self.case}: "))
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.reason}"

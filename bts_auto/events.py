@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from bts_auto.errors import CaseFailure
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,10 @@ class Observer:
 
     def warn(self, message: str) -> None:
         """One line about something that is probably not what the user wants."""
+
+    def failed(self, failure: CaseFailure) -> None:
+        """A case that could not be done, at the time when that is known; it stands in the result too."""
+        self.warn(str(failure))
 
     def detail(self, message: str) -> None:
         """One line that only someone who asked for more wants to see."""

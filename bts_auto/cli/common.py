@@ -7,11 +7,12 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bts_auto.cli.terminal import TerminalObserver
     from bts_auto.events import Observer
     from bts_auto.steps import Outcome
 
@@ -27,9 +28,18 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and JSON besides where that is asked for."""
+
+    asked: Sequence[str] = ()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and remember for errors what was asked."""
+        self.asked = sys.argv[1:] if args is None else args
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> Any:
+        if "--json" in self.asked:
+            print(json.dumps({"status": "error", "error": message}))
         self.exit(NOTHING_DONE, f"{self.prog}: error: {message} - see {self.prog} --help\n")
 
 
@@ -62,6 +72,13 @@ def option(arguments: argparse.Namespace, name: str, default: Any = None) -> Any
 def place(arguments: argparse.Namespace) -> dict[str, Any]:
     """Which dataset in which workspace, as arguments of `steps.py`."""
     return {"dataset": option(arguments, "dataset"), "workspace": option(arguments, "workspace")}
+
+
+def count(text: str) -> int:
+    """A number of workers, 0: none beside this process; for argparse's `type`."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 up")
+    return int(text)
 
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -143,7 +160,7 @@ def run(
     observer = TerminalObserver(quiet=option(arguments, "quiet", False), verbose=option(arguments, "verbose", False))
     try:
         outcome = work(arguments, observer)
-        _report(made.prog, arguments, outcome, show)
+        _report(made.prog, arguments, outcome, show, observer)
         return _status(outcome)
     except BtsError as error:
         if option(arguments, "debug"):
@@ -151,6 +168,8 @@ def run(
         return _refuse(made.prog, arguments, str(error))
     except KeyboardInterrupt as interrupt:
         words = str(interrupt) or "finished work is kept; the same command goes on"
+        if option(arguments, "json"):
+            print(json.dumps({"status": "interrupted", "error": words}))
         print(f"\n{made.prog}: interrupted - {words}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) has gone
@@ -194,10 +213,15 @@ def _status(outcome: Outcome) -> int:
 
 
 def _report(
-    command: str, arguments: argparse.Namespace, outcome: Outcome, show: Callable[[Outcome], None] | None
+    command: str,
+    arguments: argparse.Namespace,
+    outcome: Outcome,
+    show: Callable[[Outcome], None] | None,
+    observer: TerminalObserver,
 ) -> None:
     for failure in outcome.failures:
-        print(f"{command}: failed: {failure.case}: {failure.reason}", file=sys.stderr)
+        if not observer.has_said(failure):
+            print(f"{command}: failed: {failure}", file=sys.stderr)
     if option(arguments, "json"):
         status = {DONE: "done", SOME_FAILED: "some failed", NOTHING_DONE: "nothing done"}[_status(outcome)]
         failures = [{"case": f.case, "reason": f.reason} for f in outcome.failures]

@@ -56,7 +56,7 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="DIR",
         help="folder for scores.json and scores.csv (default: the masks' own), and for comparison.json and .csv",
     )  # fmt: skip
-    parser.add_argument("-np", "--workers", type=int, metavar="N", help="cases scored side by side")
+    parser.add_argument("-np", "--workers", type=common.count, metavar="N", help="cases scored side by side")
 
 
 def _add_scores(parser: argparse.ArgumentParser) -> None:

@@ -72,5 +72,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing"
     )
     group.add_argument(
-        "-np", "--workers", type=int, metavar="N", help="cases done at once (default: from free memory and cores)"
+        "-np",
+        "--workers",
+        type=common.count,
+        metavar="N",
+        help="cases done at once (default: from free memory and cores)",
     )

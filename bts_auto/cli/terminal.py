@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from bts_auto.errors import CaseFailure
 from bts_auto.events import Observer, Task
 
 _SHOW_AFTER_S = 1.0
@@ -68,13 +69,23 @@ class TerminalObserver(Observer):
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self._quiet, self._verbose = quiet, verbose
+        self._said: set[str] = set()
+
+    def has_said(self, failure: CaseFailure) -> bool:
+        """Whether a failure, or a warning with its words, was shown."""
+        return str(failure) in self._said
 
     def note(self, message: str) -> None:
         if not self._quiet:
             self._line(message)
 
     def warn(self, message: str) -> None:
+        self._said.add(message)
         self._line(f"warning: {message}")
+
+    def failed(self, failure: CaseFailure) -> None:
+        self._said.add(str(failure))
+        self._line(f"failed: {failure}")
 
     def detail(self, message: str) -> None:
         if self._verbose:

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--scheduler", metavar="ADDRESS", help="of the Dask cluster that is to train the folds: tcp://10.0.0.7:8786"
     )
-    machine.add_argument("-np", "--workers", type=int, metavar="N", help="threads that make batches")
+    machine.add_argument("-np", "--workers", type=common.count, metavar="N", help="threads that make batches")
     return parser
 
 

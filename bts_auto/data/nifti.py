@@ -232,6 +232,19 @@ def read_skewed(path: Path) -> tuple[np.ndarray, Geometry] | None:
     return array, geometry
 
 
+def is_whole(path: Path, data_bytes: int) -> bool:
+    """Whether a file that ITK has written holds all its voxels: where the disk is full, ITK stops and says nothing."""
+    try:
+        expected = read_header(path).offset + data_bytes
+        if not _is_compressed(path):
+            return path.stat().st_size == expected
+        with path.open("rb") as file:
+            file.seek(-_GZIP_TRAILER, 2)
+            return struct.unpack("<2I", file.read(_GZIP_TRAILER))[1] == expected % 2**32
+    except (DataError, OSError):
+        return False
+
+
 def restore_affine(path: Path, affine: tuple[float, ...]) -> None:
     """Put `affine` (12 values, RAS) into the sform of a NIfTI file that ITK has written; qform is switched off."""
     header = read_header(path)

@@ -1,4 +1,4 @@
-"""Raw datasets on disk, in nnU-Net v2's format, and the cases of a folder that is to be predicted.
+"""Raw datasets on disk, in nnU-Net v2's format.
 
 ``DatasetXXX_Name/`` holds ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file for each channel),
 ``labelsTr/CASE.nii.gz`` and optionally ``imagesTs/``, ``labelsTs/``, ``imagesUn/`` (unlabelled training cases) and
@@ -21,14 +21,14 @@ from bts_auto.data.partial import KEY as PARTIAL
 from bts_auto.data.partial import Annotated, read_partial_labels
 from bts_auto.data.raters import FOLDER as RATERS
 from bts_auto.data.raters import Fusion, RaterMasks, Reference, find_raters, read_fusion, reference_files
-from bts_auto.errors import CaseFailure, DataError
+from bts_auto.errors import DataError
 from bts_auto.files import hash_file, hash_json
 
 NAME = re.compile(r"Dataset(\d{3})_(.+)")
-_NUMBERED = re.compile(r"(.+)_(\d{4})")
+NUMBERED = re.compile(r"(.+)_(\d{4})")
 # Formats whose files may hold all channels of a case (colours).
-_MANY_CHANNELS = (".png", ".tif", ".tiff")
-_KNOWN = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", *_MANY_CHANNELS)
+COLOURED = (".png", ".tif", ".tiff")
+KNOWN = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", *COLOURED)
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class RawDataset:
         document = _read_document(path)
         channels = _channels(document, path)
         ending = document.get("file_ending", ".nii.gz")
-        if not isinstance(ending, str) or ending.lower() not in _KNOWN:
-            raise DataError(f"file_ending {ending!r} is not known", where=path, mend=f"known are {' '.join(_KNOWN)}")
+        if not isinstance(ending, str) or ending.lower() not in KNOWN:
+            raise DataError(f"file_ending {ending!r} is not known", where=path, mend=f"known are {' '.join(KNOWN)}")
         try:
             labels = Labels.from_dataset(document)
         except DataError as error:
@@ -164,7 +164,7 @@ class RawDataset:
         for case in sorted(masks.keys() - found.keys()):
             found[case] = CaseFiles(case, self._expected(self.folder / "imagesTr", case), masks[case])
         if not found:
-            raise DataError(_nothing(self.folder / "imagesTr", self.file_ending), where=self.folder / "imagesTr")
+            raise DataError(nothing_there(self.folder / "imagesTr", self.file_ending), where=self.folder / "imagesTr")
         return dict(sorted(found.items()))
 
     def test_cases(self) -> dict[str, CaseFiles]:
@@ -176,12 +176,32 @@ class RawDataset:
         return self._numbered("imagesUn", None)
 
     def remarks(self, n_cases: int | None = None) -> list[str]:
-        """What is odd but no hindrance, as lines: ``numTraining`` that is not the number of cases."""
+        """What is odd but no hindrance, as lines: unused images, ``numTraining`` that is not the number of cases."""
+        found = [] if "dataset" in self.document else self._unused()
         declared = self.document.get("numTraining")
         n_cases = len(self.training_cases()) if n_cases is None else n_cases
-        if declared is None or declared == n_cases:
-            return []
-        return [f"{self.folder / 'dataset.json'}: numTraining is {declared}, the dataset has {n_cases} training cases"]
+        if declared is not None and declared != n_cases:
+            where = self.folder / "dataset.json"
+            found.append(f"{where}: numTraining is {declared}, the dataset has {n_cases} training cases")
+        return found
+
+    def _unused(self) -> list[str]:
+        """Images of another format than the declared one, which belong to no case."""
+        found = []
+        for name in ("imagesTr", "labelsTr"):
+            folder = self.folder / name
+            twins = {path for paths in _twins(folder, self.file_ending).values() for path in paths}
+            others = [
+                path for path in visible_files(folder)
+                if ending_of(path) and not path.name.endswith(self.file_ending) and path not in twins
+            ]  # fmt: skip
+            if others:
+                count = f"{len(others)} image{'s do' if len(others) > 1 else ' does'}"
+                found.append(
+                    f"{folder}: {count} not end in {self.file_ending} as dataset.json says, and are not used "
+                    f"({others[0].name}{', ...' if len(others) > 1 else ''})"
+                )
+        return found
 
     def _expected(self, folder: Path, case: str) -> tuple[Path, ...]:
         return tuple(folder / f"{case}_{number:04d}{self.file_ending}" for number in range(len(self.channels)))
@@ -192,7 +212,7 @@ class RawDataset:
         found = {}
         for case, numbered in sorted(grouped.items()):
             paths = self._expected(self.folder / images, case)
-            if _one_for_all(numbered, len(self.channels), self.file_ending):
+            if one_for_all(numbered, len(self.channels), self.file_ending):
                 paths = paths[:1]
             extra = [path for number, path in numbered.items() if number >= len(self.channels)]
             mask = self.folder / masks / f"{case}{self.file_ending}" if masks else None
@@ -224,83 +244,37 @@ class RawDataset:
         return expanded if expanded.is_absolute() else (self.folder / expanded).resolve()
 
 
-def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
-    """The cases in a folder of images that are to be predicted.
-
-    Files are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; with a single channel ``CASE.nii.gz`` will do. An RGB
-    image holds three channels in one file.
-
-    Returns
-    -------
-    cases : dict of str to CaseFiles
-        Complete ones, sorted.
-    failures : list of CaseFailure
-        Cases with a missing or superfluous channel, or with one name in two formats.
-
-    Raises
-    ------
-    DataError
-        When the folder is missing or holds no case at all.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError("no such folder", where=folder)
-    grouped, plain = _group(folder, file_ending)
-    found: dict[str, CaseFiles] = {}
-    failures = []
-    twins = _twins(folder, file_ending)
-    for case, path in plain.items():
-        if n_channels == 1 and case not in grouped:
-            grouped[case] = {0: path}
-        else:
-            reason = f"no channel number in the name; {n_channels} files {case}_0000{file_ending} ... are expected"
-            failures.append(CaseFailure(case, f"{path}: {reason}"))
-    for case, numbered in sorted(grouped.items()):
-        n_expected = 1 if _one_for_all(numbered, n_channels, file_ending) else n_channels
-        missing = [number for number in range(n_expected) if number not in numbered]
-        extra = [number for number in numbered if number >= n_expected]
-        if case in twins:
-            reason = f"duplicate case: {twins[case][0].name} stands beside the same name with {file_ending}"
-            failures.append(CaseFailure(case, f"{folder}: {reason}"))
-        elif missing:
-            names = ", ".join(f"{case}_{number:04d}{file_ending}" for number in missing)
-            failures.append(CaseFailure(case, f"{folder}: missing channel file {names}"))
-        elif extra:
-            names = ", ".join(numbered[number].name for number in extra)
-            failures.append(CaseFailure(case, f"{folder}: {names} is more than the {n_channels} channels of the model"))
-        else:
-            found[case] = CaseFiles(case, tuple(numbered[number] for number in range(n_expected)))
-    if not found and not failures:
-        raise DataError(_nothing(folder, file_ending), where=folder)
-    return found, sorted(failures, key=lambda failure: failure.case)
-
-
-def _one_for_all(numbered: Mapping[int, Path], n_channels: int, file_ending: str) -> bool:
+def one_for_all(numbered: Mapping[int, Path], n_channels: int, file_ending: str) -> bool:
     """Whether one file may hold every channel of the case."""
-    return n_channels > 1 and set(numbered) == {0} and file_ending.lower() in _MANY_CHANNELS
+    return n_channels > 1 and set(numbered) == {0} and file_ending.lower() in COLOURED
 
 
-def _visible(folder: Path) -> Iterable[Path]:
+def visible_files(folder: Path) -> Iterable[Path]:
     """Files of a folder but hidden ones (the "._" files of a Mac among them)."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
+def ending_of(path: Path) -> str:
+    """The image ending of a file's name, in lower case; empty where it has none."""
+    return next((known for known in KNOWN if path.name.lower().endswith(known)), "")
+
+
 def _by_name(folder: Path, file_ending: str) -> dict[str, Path]:
     """Files by their name without the ending."""
-    return {path.name[: -len(file_ending)]: path for path in _visible(folder) if path.name.endswith(file_ending)}
+    return {path.name[: -len(file_ending)]: path for path in visible_files(folder) if path.name.endswith(file_ending)}
 
 
 def _twins(folder: Path, file_ending: str) -> dict[str, list[Path]]:
     """For each case the files that bear the name of one of its own but another image ending."""
     own = _by_name(folder, file_ending)
     found: dict[str, list[Path]] = {}
-    for path in _visible(folder):
-        ending = next((known for known in _KNOWN if path.name.lower().endswith(known)), None)
+    for path in visible_files(folder):
+        ending = ending_of(path)
         name = path.name[: -len(ending)] if ending else ""
         if name in own and own[name] != path:
-            match = _NUMBERED.fullmatch(name)
+            match = NUMBERED.fullmatch(name)
             found.setdefault(match[1] if match else name, []).append(path)
     return found
 
@@ -310,7 +284,7 @@ def _group(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], 
     grouped: dict[str, dict[int, Path]] = {}
     plain = {}
     for name, path in _by_name(folder, file_ending).items():
-        match = _NUMBERED.fullmatch(name)
+        match = NUMBERED.fullmatch(name)
         if match:
             grouped.setdefault(match[1], {})[int(match[2])] = path
         else:
@@ -318,8 +292,9 @@ def _group(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], 
     return grouped, plain
 
 
-def _nothing(folder: Path, file_ending: str) -> str:
-    others = [path.name for path in _visible(folder)]
+def nothing_there(folder: Path, file_ending: str) -> str:
+    """That a folder has no images, and what it has."""
+    others = [path.name for path in visible_files(folder)]
     seen = f"; it holds {', '.join(others[:3])}{' ...' if len(others) > 3 else ''}" if others else ""
     return f"no image ends in {file_ending}{seen}"
 

@@ -6,6 +6,7 @@ Only this module knows ITK's axis order (x, y, z); everything else sees (c, z, y
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -216,13 +217,35 @@ def write_image(path: Path | str, array: np.ndarray, geometry: Geometry) -> None
         image.SetOrigin(geometry.origin[:axes])
         direction = np.array(geometry.direction).reshape(3, 3)[:axes, :axes]
         image.SetDirection([float(v) for v in direction.ravel()])
+    if suffix == ".mhd":
+        _write_with_header_apart(image, path)
+        return
     with atomic_path(path) as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise DataError(f"cannot be written ({_last_line(error)})", where=path) from None
-        if geometry.affine is not None and suffix in nifti.SUFFIXES:
-            nifti.restore_affine(temporary, geometry.affine)
+        _itk_write(image, temporary, path)
+        if suffix in nifti.SUFFIXES:
+            if not nifti.is_whole(temporary, array.nbytes):
+                raise DataError("cannot be written whole", where=path, mend="is the disk full?")
+            if geometry.affine is not None:
+                nifti.restore_affine(temporary, geometry.affine)
+
+
+def _itk_write(image: sitk.Image, to: Path, path: Path) -> None:
+    try:
+        sitk.WriteImage(image, str(to), useCompression=True)
+    except RuntimeError as error:
+        raise DataError(f"cannot be written ({_last_line(error)})", where=path) from None
+
+
+def _write_with_header_apart(image: sitk.Image, path: Path) -> None:
+    """Write a header and the file with the voxels that it names; the header last, so that what it names is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+        header = Path(folder) / path.name
+        _itk_write(image, header, path)
+        for voxels in sorted(Path(folder).iterdir()):
+            if voxels != header:
+                voxels.replace(path.with_name(voxels.name))
+        header.replace(path)
 
 
 def _itk_read(path: Path) -> sitk.Image:

@@ -154,14 +154,17 @@ def predict_cases(
             jobs = [listed[at : at + size] for at in range(0, len(listed), size)]
             for job, end in executor.run(task, jobs):
                 if isinstance(end, WorkerDied):
-                    failures += [CaseFailure(one.files.case, str(end)) for one in job if again]
+                    died = [CaseFailure(one.files.case, str(end)) for one in job if again]
+                    failures += died
+                    for failure in died:
+                        observer.failed(failure)
                     continue
                 del left[end.case]
                 for remark in end.remarks:
                     observer.warn(f"{end.case}: {remark}")
                 if end.failure is not None:
                     failures.append(CaseFailure(end.case, end.failure))
-                    observer.warn(f"{end.case}: {end.failure}")
+                    observer.failed(failures[-1])
                 bar.advance(case=end.case)
     return failures
 

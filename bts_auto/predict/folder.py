@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bts_auto.data.raw import CaseFiles, find_cases
-from bts_auto.data.readers import SUFFIXES
+from bts_auto.data.incoming import find_cases, unused_images
+from bts_auto.data.raw import CaseFiles
 from bts_auto.errors import CaseFailure, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.execute.contract import Executor
@@ -99,6 +99,10 @@ def spread_folder(
         found, failures = find_inputs(Path(input), model.plan)
         wanted = _part(sorted({*found, *(failure.case for failure in failures)}), part)
         failures = [failure for failure in failures if failure.case in wanted]
+        for failure in failures:
+            observer.failed(failure)
+        if unused := unused_images(Path(input), model.plan.file_ending):
+            observer.warn(f"{input}: {len(unused)} pictures beside the scans are not used ({unused[0].name} ...)")
         outputs = [
             CaseOutput(Path(output), found[name], model.made_by, extras or Extras()) for name in wanted if name in found
         ]
@@ -112,12 +116,8 @@ def spread_folder(
 
 
 def find_inputs(folder: Path, plan: Plan) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
-    """The cases of a folder: of the training data's file type or, where it has none of that, of its own."""
-    n_channels, ending = len(plan.channel_names), plan.file_ending
-    if folder.is_dir() and not any(folder.glob(f"*{ending}")):
-        there = [one for one in SUFFIXES if any(folder.glob(f"*{one}"))]
-        ending = there[0] if there else ending
-    return find_cases(folder, n_channels, ending)
+    """The cases of a folder; see :func:`bts_auto.data.incoming.find_cases`."""
+    return find_cases(folder, len(plan.channel_names), plan.file_ending)
 
 
 def _part(names: list[str], part: tuple[int, int] | None) -> list[str]:

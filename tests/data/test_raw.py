@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bts_auto.data.raw import RawDataset, find_cases
+from bts_auto.data.incoming import find_cases, unused_images
+from bts_auto.data.raw import RawDataset
 from bts_auto.errors import DataError
 
 
@@ -186,3 +187,30 @@ def test_find_cases_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
         find_cases(touch(tmp_path / "in"), 1, ".nii.gz")
     with pytest.raises(DataError, match="no such folder"):
         find_cases(tmp_path / "nowhere", 1, ".nii.gz")
+
+
+def test_scans_of_every_format_are_found_side_by_side(tmp_path: Path) -> None:
+    names = ("a_0000.nii", "b_0000.nii.gz", "c_0000.mha", "d_0000.NRRD", "e_0000.nii.gz", "e_0001.nii")
+    found, failures = find_cases(touch(tmp_path / "in", *names), 1, ".nii.gz")
+    assert list(found) == ["a", "b", "c", "d"]
+    assert [failure.case for failure in failures] == ["e"]
+
+
+def test_channels_of_one_case_may_differ_in_format(tmp_path: Path) -> None:
+    found, _ = find_cases(touch(tmp_path / "in", "a_0001.nii", "a_0000.mha"), 2, ".nii.gz")
+    assert [path.name for path in found["a"].images] == ["a_0000.mha", "a_0001.nii"]
+
+
+def test_pictures_beside_scans_are_no_cases(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "in", "a_0000.nii.gz", "shot.png")
+    assert list(find_cases(folder, 1, ".nii.gz")[0]) == ["a"]
+    assert [path.name for path in unused_images(folder, ".nii.gz")] == ["shot.png"]
+    assert list(find_cases(folder, 1, ".png")[0]) == ["shot"]
+
+
+def test_training_images_of_another_ending_are_remarked_on(raw_dataset: Path) -> None:
+    assert RawDataset.open(raw_dataset).remarks() == []
+    touch(raw_dataset / "imagesTr", "late_0000.nii", "late_0001.nii")
+    (remark,) = RawDataset.open(raw_dataset).remarks()
+    assert "2 images do not end in .nii.gz" in remark
+    assert "late_0000.nii" in remark

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -317,3 +318,28 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one slice"):
         write_mask(tmp_path / "m.png", ARRAY, geometry)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_a_full_disk_is_no_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """ITK's NIfTI writer stops in the middle and raises nothing."""
+    whole = sitk.WriteImage
+
+    def stops(image: sitk.Image, name: str, **how: object) -> None:
+        whole(image, name, **how)
+        os.truncate(name, os.path.getsize(name) - 30)
+
+    monkeypatch.setattr(sitk, "WriteImage", stops)
+    array = np.random.default_rng(0).integers(0, 4, (9, 8, 7)).astype(np.uint8)
+    with pytest.raises(DataError, match="cannot be written whole"):
+        write_mask(tmp_path / f"mask{ending}", array, Geometry(array.shape, (1, 1, 1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_header_with_its_voxels_apart_names_them_rightly(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    write_mask(tmp_path / "mask.mhd", array, Geometry(array.shape, (3, 2, 1)))
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "mask.mhd").rename(tmp_path / "other.mhd")
+    np.testing.assert_array_equal(read_mask(tmp_path / "other.mhd")[0], array)
+    assert not list(tmp_path.glob(".*"))
