@@ -5,6 +5,7 @@ A worker reads the next case while the network works and the last one is written
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,6 +179,8 @@ def _at_once(cases: int, workers: int) -> int:
 
 def _reason(error: Exception) -> str:
     text = str(error) if isinstance(error, BtsError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = "no space is left for its files - make room, and the same command goes on"
     return " ".join(text.split())
 
 

@@ -1,6 +1,8 @@
 """A folder of cases: files in, masks out, and nothing lost when something goes wrong."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -231,3 +233,26 @@ def test_images_and_masks_in_one_folder_are_refused(images, predictor):
 def test_a_folder_without_images_is_refused(tmp_path, predictor):
     with pytest.raises(DataError):
         predict_folder(predictor, tmp_path / "nothing", tmp_path / "out")
+
+
+def test_a_full_disk_fails_the_case_and_leaves_the_mask_that_was_there(images, tmp_path, predictor, monkeypatch):
+    predict_folder(predictor, images, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("bts_auto.files.os.fsync", full)
+    result = predict_folder(predictor, images, tmp_path / "out", overwrite=True)
+    assert [failure.case for failure in result.failures] == ["anna", "bert", "carl"]
+    assert "no space" in result.failures[0].reason
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_scans_of_another_format_than_the_training_data_are_segmented(images, tmp_path, predictor):
+    write_case(images, "dora", seed=3, ending=".mha")
+    result = predict_folder(predictor, images, tmp_path / "out")
+    assert result.done == ("anna", "bert", "carl", "dora")
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "out" / "dora.mha")[0], predictor.predict(make_volume(seed=3)).mask
+    )
