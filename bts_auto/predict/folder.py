@@ -102,9 +102,7 @@ def spread_folder(
         for failure in failures:
             observer.failed(failure)
         if unused := unused_images(Path(input), model.plan.file_ending):
-            observer.warn(
-                f"{input}: pictures beside the scans are not used, {unused[0].name} and {len(unused) - 1} others"
-            )
+            observer.warn(f"{input}: pictures beside the scans are not used ({unused[0].name}, {len(unused)} in all)")
         outputs = [
             CaseOutput(Path(output), found[name], model.made_by, extras or Extras()) for name in wanted if name in found
         ]
