@@ -11,8 +11,10 @@ from bts_auto.cli import common
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("bts_predict", "Segment every case of a folder with the dataset's best model.")
-    parser.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="DIR", help="folder with CASE_0000.nii.gz ..."
+    scans = parser.add_mutually_exclusive_group(required=True)
+    scans.add_argument("-i", "--input", type=Path, metavar="DIR", help="folder with CASE_0000.nii.gz ...")
+    scans.add_argument(
+        "--watch", type=Path, metavar="DIR", help="a folder that fills: segment each case as it arrives, until Ctrl-C"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the masks")
     model = parser.add_argument_group("model (default: what bts_ensemble chose, else the best trained)")
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--engine", default="auto", help="auto, torch or openvino")
     how.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the network")
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, several (cuda:0,cuda:1) or auto (all)")
-    how.add_argument("--save-probabilities", action="store_true", help="also one float16 image per label or region")
+    how.add_argument("--save-probabilities", action="store_true", help="also an image per label or region")
     how.add_argument("--save-uncertainty", action="store_true", help="also entropy and disagreement of the members")
     how.add_argument(
         "--mc-dropout", type=int, default=0, metavar="N",
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         from bts_auto import steps
 
         return steps.predict(
-            arguments.input,
+            arguments.watch or arguments.input,
             arguments.output,
             **common.place(arguments),
             configuration=arguments.configuration,
@@ -81,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             overwrite=arguments.overwrite,
             nan_to_zero=arguments.nan_to_zero,
             part=common.part(arguments.part),
+            watch=arguments.watch is not None,
             executor=arguments.executor,
             scheduler=arguments.scheduler,
             observer=observer,

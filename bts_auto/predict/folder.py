@@ -90,8 +90,7 @@ def spread_folder(
     task : CaseTask
         How workers load the model, and how they read.
     """
-    if Path(input).resolve() == Path(output).resolve():
-        raise PlanError("images and masks would lie in one folder", where=output, mend="choose another output folder")
+    apart(input, output)
     with executor or Serial() as workers:
         if workers.workers > 1:  # they may stand in another folder
             input, output = Path(input).absolute(), Path(output).absolute()
@@ -113,6 +112,12 @@ def spread_folder(
     failed = {failure.case for failure in failures}
     done = tuple(one.files.case for one in outputs if one.files.case not in failed)
     return FolderResult(done, tuple(sorted(failures, key=lambda failure: failure.case)), model.plan)
+
+
+def apart(input: Path, output: Path) -> None:
+    """Refuse masks among the images: they would be taken for images the next time."""
+    if Path(input).resolve() == Path(output).resolve():
+        raise PlanError("images and masks would lie in one folder", where=output, mend="choose another output folder")
 
 
 def find_inputs(folder: Path, plan: Plan) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bts_auto.errors import BtsError, CaseFailure, ModelError
+from bts_auto.errors import BtsError, CaseFailure, ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
 from bts_auto.steps.place import Outcome, locate, merged
@@ -48,6 +48,7 @@ def predict(
     mc_dropout: int = 0,
     seed: int = 0,
     part: tuple[int, int] | None = None,
+    watch: bool = False,
     executor: str | None = None,
     scheduler: str | None = None,
     observer: Observer = SILENT,
@@ -72,6 +73,8 @@ def predict(
         Do finished cases again.
     part : tuple of int, optional
         ``(i, n)``: only the i-th of n parts of the cases, counted from 1.
+    watch : bool
+        Do not return: segment what comes into `input`, until interrupted (:mod:`bts_auto.predict.watch`).
     executor : {"serial", "local", "dask"}, optional
         Where cases are worked on: in this process, in one process for each device, on a Dask cluster. Default: local
         where `device` names several or several GPUs are there, dask where `scheduler` is given, else serial.
@@ -81,21 +84,21 @@ def predict(
     from bts_auto.predict.cases import CaseTask
     from bts_auto.predict.folder import spread_folder
     from bts_auto.predict.output import Extras
+    from bts_auto.predict.watch import watch_folder
     from bts_auto.steps.workers import LoadModel, choose_executor
 
     how = {"tta": tta, "step_size": step_size, "tile": tile, "fast": fast, "engine": engine, "precision": precision}
     how |= {"member_entropy": save_uncertainty, "mc_dropout": mc_dropout, "seed": seed}
     place = locate(dataset, workspace, observer) if model is None else None
     load = LoadModel(model, place.results if place else None, recipe, configuration, folds, how, observer)
-    result = spread_folder(
-        CaseTask(load, overwrite=overwrite, nan_to_zero=nan_to_zero),
-        input,
-        output,
-        extras=Extras(probabilities=save_probabilities, uncertainty=save_uncertainty),
-        part=part,
-        executor=choose_executor(executor, scheduler, device, all_gpus=_several(input)),
-        observer=observer,
-    )
+    task = CaseTask(load, overwrite=overwrite, nan_to_zero=nan_to_zero)
+    extras = Extras(probabilities=save_probabilities, uncertainty=save_uncertainty)
+    workers = choose_executor(executor, scheduler, device, all_gpus=watch or _several(input))
+    if watch:
+        if preview or part is not None:
+            raise PlanError("a watched folder has no parts and no previews", mend="leave out --part and --preview")
+        watch_folder(task, input, output, extras=extras, executor=workers, observer=observer)
+    result = spread_folder(task, input, output, extras=extras, part=part, executor=workers, observer=observer)
     if place is not None:
         place.remember_predictions(output)
     undrawn = _draw(result.plan, input, output, result.done, nan_to_zero, observer) if preview else []
