@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bts_auto.losses.across import HERE, Across
 from bts_auto.losses.cross_entropy import known_entries
 from bts_auto.losses.maps import dense_truth
 from bts_auto.losses.marginal import marginal_logits
@@ -26,19 +27,23 @@ class Dense:
         See :func:`bts_auto.losses.maps.signed_distance`.
     known : Tensor of bool, or None
         To be broadcast; None: everywhere.
+    across : Across
+        Reaches the samples that other processes hold.
     """
 
     predicted: Tensor
     true: Tensor
     distance: Tensor
     known: Tensor | None
+    across: Across = HERE
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of `values` over what is known; 0 where nothing is."""
-        if self.known is None:
+        if self.known is None and self.across is HERE:
             return values.mean()
-        known = self.known.expand_as(values)
-        return (values * known).sum() / known.sum().clamp_min(1)
+        known = torch.ones_like(values) if self.known is None else self.known.expand_as(values)
+        count = self.across.sum(known.sum(dtype=torch.float64)) * self.across.share
+        return (values * known).sum() / count.clamp_min(1e-30).to(values.dtype)
 
 
 def dense(logits: Tensor, target: Target, distance: Tensor, *, background: bool) -> Dense:
@@ -52,4 +57,5 @@ def dense(logits: Tensor, target: Target, distance: Tensor, *, background: bool)
     known = known_entries(target, logits)
     if known is not None and known.shape[1] > 1:
         known = known[:, first:]
-    return Dense(predicted[:, first:], dense_truth(target, logits.shape[1])[:, first:], distance[:, first:], known)
+    truth = dense_truth(target, logits.shape[1])
+    return Dense(predicted[:, first:], truth[:, first:], distance[:, first:], known, target.across)

@@ -163,6 +163,7 @@ class Loop:
         expected = progress.pace.end if self._limits.budget is None else None
         self._task: Task = stack.enter_context(self._observer.task(self._title, expected, "step"))
         self._task.advance(progress.step)
+        self._records.write("start", step=progress.step, device=str(self._device), precision=self._precision.name)
 
     def _save(self) -> None:
         """Write the state; the journal and the best weights reach the disk before it."""
@@ -316,7 +317,8 @@ class Loop:
         total = float(self._processes.sum(torch.tensor(self._share * total, dtype=torch.float64)))
         dice.pool(self._processes.sum)
         values = dice.result()
-        progress.running_dice = running_mean(progress.running_dice, values)
+        decisive = {name: values[name] for name in self.objective.decisive}
+        progress.running_dice = running_mean(progress.running_dice, decisive)
         best = -math.inf if progress.best_dice is None else progress.best_dice
         if progress.running_dice is not None and progress.running_dice > best:
             progress.best_dice, progress.best_epoch = progress.running_dice, progress.epoch

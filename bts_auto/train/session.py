@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bts_auto.evaluate.scores import Scores
 from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
@@ -19,6 +20,7 @@ from bts_auto.train import run as runs
 from bts_auto.train.assembly import Assembly
 from bts_auto.train.distributed import ECHO_S, Processes
 from bts_auto.train.job import Fold
+from bts_auto.train.journal import JOURNAL, Journal
 from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
 from bts_auto.train.loop import Limits, Loop
 from bts_auto.train.measuring import Measured, Measuring
@@ -206,7 +208,17 @@ class _Session:
         tiles, tta = self._time_for_tiles(start), self._time_for_mirrors(start)
         if not tta:
             self._observer.note("no time in the budget to average over mirrored copies in the final validation")
-        return validate_trained(held_out, job.validation_cases, tiles=tiles, tta=tta, observer=self._observer)
+        begun = self._clock()
+        scores = validate_trained(held_out, job.validation_cases, tiles=tiles, tta=tta, observer=self._observer)
+        self._note_scores(scores, self._clock() - begun)
+        return scores
+
+    def _note_scores(self, scores: Scores, seconds: float) -> None:
+        """Write the last line of the journal."""
+        journal = Journal(self._job.folder / JOURNAL)
+        dice = {region: scores.mean("dice", [region]) for region in scores.regions}
+        journal.write("validation", cases=len(scores.cases), dice=dice, seconds=round(seconds, 3))
+        journal.close()
 
     def _time_for_tiles(self, start: float) -> bool:
         """Whether a budget has room to try sizes of tiles before the validation."""

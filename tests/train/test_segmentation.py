@@ -73,6 +73,28 @@ def test_counts_are_those_of_the_decoded_masks(plan) -> None:
         assert confusion.fn[index] == (~predicted & reference).sum()
 
 
+def test_regions_of_a_tumour_are_counted_beside_its_labels() -> None:
+    """They do not decide which weights are the best: they say the same twice."""
+    plan = tiny_plan({"background": 0, "edema": 1, "enhancing": 2})
+    objective, one = make(plan), batch(0)
+    assert objective.measured == ("edema", "enhancing", "WT", "TC", "ET")
+    assert objective.decisive == ("edema", "enhancing")
+    with torch.no_grad():
+        _, confusion = objective.measure({LABELLED: one})
+        predicted = objective.modules["network"](one.image)["logits"][0].argmax(1)
+    assert confusion.tp[2] == ((predicted > 0) & (one.mask[:, 0] > 0)).sum()
+    assert confusion.fp[2] == ((predicted > 0) & (one.mask[:, 0] == 0)).sum()
+    assert (confusion.tp[3], confusion.fn[3]) == (confusion.tp[1], confusion.fn[1])
+
+
+def test_only_the_whole_tumour_is_counted_where_only_it_is_annotated() -> None:
+    plan = tiny_plan({"background": 0, "edema": 1, "enhancing": 2})
+    with torch.no_grad():
+        _, confusion = make(plan).measure({LABELLED: replace(batch(0), annotated=(("WT",),) * 2)})
+    told = (confusion.tp + confusion.fp + confusion.fn) > 0
+    assert told.tolist() == [False, False, True, False, False]
+
+
 def test_without_deep_supervision_one_resolution_is_computed() -> None:
     network = make(tiny_plan(deep_supervision=False)).modules["network"]
     assert len(network(batch(0).image)["logits"]) == 1

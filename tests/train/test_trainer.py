@@ -95,6 +95,27 @@ def test_a_fold_has_its_files(trained: Path) -> None:
     assert not list(trained.glob(".writing-*"))
 
 
+def test_the_journal_holds_what_a_training_did(trained: Path) -> None:
+    (start,) = read_journal(trained / JOURNAL, "start")
+    assert (start["step"], start["device"]) == (0, "cpu")
+    regions = {"necrosis", "edema", "enhancing", "WT", "TC", "ET"}
+    for epoch in read_journal(trained / JOURNAL, "epoch"):
+        assert epoch["dice"].keys() == regions
+        assert epoch["terms"].keys() == {"dice", "cross_entropy"}
+        assert {
+            "lr",
+            "loss",
+            "validation_loss",
+            "seconds",
+            "validation_seconds",
+            "waiting",
+            "memory_mb",
+        } <= epoch.keys()
+    (validation,) = read_journal(trained / JOURNAL, "validation")
+    assert validation["cases"] == 1
+    assert validation["dice"].keys() == regions
+
+
 def test_a_finished_fold_is_left_alone(prepared: Prepared, trained: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     result = prepared.train(trained)

@@ -53,7 +53,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Confusion:
-    """True positives, false positives and false negatives, each int64 of shape (n outputs,)."""
+    """True positives, false positives and false negatives, each int64 with an entry for each name that is measured."""
 
     tp: np.ndarray
     fp: np.ndarray
@@ -71,13 +71,16 @@ class Objective(Protocol):
         Everything that has weights. ``modules["network"]`` is what a trained fold ships.
     optimizers : dict of str to Optimizer
     measured : tuple of str
-        The names of the outputs that :meth:`measure` counts.
+        The names of what :meth:`measure` counts: outputs, and regions that they make.
+    decisive : tuple of str
+        Those of them whose mean says which weights are the best so far.
     """
 
     streams: tuple[str, ...]
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     measured: tuple[str, ...]
+    decisive: tuple[str, ...]
 
     def compile(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Let the networks be called through what `wrap` makes of their calls; `modules` stay as they are."""

@@ -13,11 +13,12 @@ from bts_auto.data.labels import Labels
 from bts_auto.errors import PlanError
 from bts_auto.losses.across import HERE, Across
 from bts_auto.losses.deep_supervision import DeepSupervision, downsample_target
-from bts_auto.losses.target import Target, over_space
+from bts_auto.losses.target import Target
 from bts_auto.model.build import build_network
 from bts_auto.plan.schema import Plan, Training
 from bts_auto.train.mixing import MixUp, Truths
 from bts_auto.train.objectives.base import LABELLED, At, Confusion, Phase
+from bts_auto.train.objectives.counting import VoxelCounter
 from bts_auto.train.objectives.targets import TargetMaker
 from bts_auto.train.options import SegmentationOptions
 
@@ -56,8 +57,8 @@ class Segmentation:
         self._scale_weights = training.deep_supervision_weights if training.deep_supervision else None
         self._target = TargetMaker(labels, across)
         self._mixing = _mixing(training)
-        self.measured = labels.foreground
-        self._skip_background = not labels.has_regions
+        self._count = VoxelCounter(labels)
+        self.measured, self.decisive = self._count.names, labels.foreground
         self.modules: dict[str, nn.Module] = {"network": self._network}
         optimizer = training.optimizer
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -119,26 +120,6 @@ class Segmentation:
             )
         return DeepSupervision(self._terms, n_scales, weights=weights)
 
-    def _count(self, logits: Tensor, target: Target) -> Confusion:
-        axes = [0, *range(2, logits.ndim)]
-        if target.regions is not None:
-            predicted, reference = logits > 0, target.regions
-        else:
-            channels = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2))
-            assert target.classes is not None
-            predicted = logits.argmax(1, keepdim=True) == channels
-            reference = target.classes[:, None] == channels
-        if target.valid is not None:
-            predicted, reference = predicted & target.valid, reference & target.valid
-        told = _told(target)
-        if told is not None:
-            predicted, reference = predicted & over_space(told, logits), reference & over_space(told, logits)
-        tp = (predicted & reference).sum(axes)
-        counts = torch.stack([tp, predicted.sum(axes) - tp, reference.sum(axes) - tp])
-        if self._skip_background:
-            counts = counts[:, 1:]
-        return Confusion(*counts.cpu().numpy())
-
 
 def _mixing(training: Training) -> MixUp | None:
     chosen = training.mixing
@@ -146,14 +127,6 @@ def _mixing(training: Training) -> MixUp | None:
         return None
     options = registry.options("mixing", chosen.name, chosen.options)
     return registry.component("mixing", chosen.name)(options, training.seed)
-
-
-def _told(target: Target) -> Tensor | None:
-    """The channels that a sample's annotation tells from all others, bool of shape (b, k); None: all."""
-    if target.counts_in is None:
-        return None
-    rows = [[into == k and sample.count(k) == 1 for k, into in enumerate(sample)] for sample in target.counts_in]
-    return torch.tensor(rows, device=target.device)
 
 
 def _distinct(names: list[str]) -> list[str]:
