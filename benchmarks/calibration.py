@@ -41,7 +41,7 @@ from bts_auto.predict.export import export_scores
 from bts_auto.predict.predictor import CasePredictor
 
 REAL, PHANTOM = "Dataset021_BraTS2013", "Dataset091_Phantom"
-LENGTH = {REAL: ("--epochs", "10", "--iterations", "25"), PHANTOM: ("--epochs", "2", "--iterations", "20")}
+LENGTH = {REAL: ("--epochs", "10", "--iterations", "25"), PHANTOM: ("--epochs", "1", "--iterations", "10")}
 CONFIGURATION = "3d_fullres"
 WAYS = ("ours", "logits")
 VOXELS = ("near", "tumour", "head")

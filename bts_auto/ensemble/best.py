@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from bts_auto.data.likeness import TrainingLook
 from bts_auto.documents import Document, parse
+from bts_auto.ensemble.agreement import Agreement
 from bts_auto.ensemble.calibration import Calibration
 from bts_auto.errors import PlanError
 from bts_auto.files import read_json, write_json
@@ -59,7 +61,8 @@ class Best(Document):
 
     `plain_score` is the mean Dice on the cases that the choice was made with, `nested_score` that of choices each made
     without the cases that they are scored on, `optimism` the difference. `calibration` turns the members' mean
-    probability into one that can be taken at its word; masks do not depend on it.
+    probability into one that can be taken at its word; masks do not depend on it. `agreement` says how well the Dice of
+    a case can be predicted, `training` what the cases look like that the members were trained on.
     """
 
     version: int = BEST_VERSION
@@ -78,6 +81,8 @@ class Best(Document):
     candidates: tuple[ScoredCandidate, ...] = ()
     tried_rules: tuple[TriedRule, ...] = ()
     calibration: Calibration | None = None
+    agreement: Agreement | None = None
+    training: TrainingLook | None = None
     notes: tuple[str, ...] = ()
 
     def combiner_options(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,8 @@ from bts_auto.data.raters import Reference
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import Split, read_splits
 from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
-from bts_auto.ensemble.calibration import LEAST_CASES as LEAST_CALIBRATED
-from bts_auto.ensemble.calibration import Calibration, fit_calibration
+from bts_auto.ensemble.confidence import assess, look_at_training
 from bts_auto.ensemble.discover import Trained, discover
-from bts_auto.ensemble.evidence import Evidence
 from bts_auto.ensemble.published import ensemble_candidates, find_ensembles
 from bts_auto.ensemble.ranking import METRICS, RankingRule, mean_dice
 from bts_auto.ensemble.scorer import Candidate, Rules, Scorer
@@ -96,15 +94,18 @@ def choose(
         note(f"post-processing is not searched: {asked}")
     if len(trained) > 1 and not all(one.has_probabilities for one in trained):
         note("not every member has cached probabilities: members vote, three at a time (a vote of two is the first)")
-    with observer.task("Choosing", 3, "step") as task:
+    with observer.task("Choosing", 4, "step") as task:
         ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles)
         task.advance()
         nested = _nested_score(scorer, rule, searched, ensembles)
         task.advance()
-        calibration = _calibration(scorer, ranked.candidates[0], rules, note)
+        calibration, agreement = assess(scorer, ranked.candidates[0], rules, note)
+        task.advance()
+        look = look_at_training(raw, note)
         task.advance()
     best = _best(raw, scorer, ranked, rules, tried, nested, rule, notes)
-    best = best.model_copy(update={"calibration": calibration, "notes": tuple(notes)})
+    sure = {"calibration": calibration, "agreement": agreement, "training": look, "notes": tuple(notes)}
+    best = best.model_copy(update=sure)
     path = best.save(results)
     return Choice(best, path)
 
@@ -156,25 +157,6 @@ def _nested_score(scorer: Scorer, rule: RankingRule, searched: bool, ensembles: 
         ranked, rules, _ = _search(scorer, others, rule, searched, ensembles)
         parts.append(scorer.scores(ranked.candidates[0], rules, held_out))
     return mean_dice(np.concatenate(parts), scorer.metrics)
-
-
-def _calibration(scorer: Scorer, chosen: Candidate, rules: Rules, note: Callable[[str], None]) -> Calibration | None:
-    """Temperatures of the chosen pipeline; None with a word where nothing can be said."""
-    if not all(scorer.trained[i].has_probabilities for i in chosen.members):
-        note("confidence is not calibrated: not every member has cached probabilities")
-        return None
-    found: dict[str, Evidence] = {}
-    for case in scorer.cases:
-        told = scorer.confidence_in(chosen, rules, case)
-        names = told.labels.foreground if told.labels.has_regions else ()
-        regions = scorer.regions | {name: told.labels.values[name] for name in names}
-        evidence = Evidence.of(told.probabilities, told.reference, told.labels, regions, told.spacing)
-        if evidence is not None:
-            found[case] = evidence
-    calibration = fit_calibration(found)
-    if calibration is None:
-        note(f"confidence is not calibrated: {len(found)} cases are too few ({LEAST_CALIBRATED} are needed)")
-    return calibration
 
 
 def _best(

@@ -72,7 +72,7 @@ class Evidence:
         for name, values in regions.items():
             probability = region_probability(inside, labels, values)
             if probability is not None:
-                counts[name] = _count(probability, np.isin(truth, values))
+                counts[name] = count_levels(probability, np.isin(truth, values))
         likelihoods = {name: region_likelihoods(LEVELS, one[1], one[0]) for name, one in counts.items()}
         return cls(counts, likelihoods, None if labels.has_regions else _of_labels(inside, truth, labels))
 
@@ -102,7 +102,8 @@ def region_probability(probabilities: np.ndarray, labels: Labels, values: Sequen
     return probabilities[channels].sum(axis=0) if channels else None
 
 
-def _count(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def count_levels(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """How many voxels of each of `LEVELS` are outside and inside, shape (2, levels)."""
     steps = np.rint(np.clip(probability, 0, 1) * (len(LEVELS) - 1)).astype(np.int64)
     counts = [np.bincount(steps[truth == side], minlength=len(LEVELS)) for side in (False, True)]
     return np.stack(counts).astype(np.uint32)

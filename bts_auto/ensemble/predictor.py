@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
 from bts_auto.combine.saved import CacheSource, Source
+from bts_auto.data.crop import bounding_box
 from bts_auto.data.labels import Labels
+from bts_auto.data.likeness import CaseLook
 from bts_auto.data.volume import Volume
+from bts_auto.ensemble.agreement import mean_of, predicted_dice
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.best import Best
 from bts_auto.ensemble.calibration import calibrated
@@ -95,8 +98,10 @@ class JointPredictor:
         parts = []
         for member, one, scores in zip(self.members, prepared, answer, strict=True):
             own: dict[str, float] = {}
-            parts.append(member.finish(volume, one, scores, timings=own, keep_scores=keep_scores))
+            keep = keep_scores or self.best.agreement is not None
+            parts.append(member.finish(volume, one, scores, timings=own, keep_scores=keep))
             timings["export"] = timings.get("export", 0.0) + own["export"]
+        brain = (volume.array != 0).any(axis=0)
         with timed(timings, "combine"), tempfile.TemporaryDirectory(prefix="bts_predict_") as folder:
             sources: list[Source] = []
             if self._by_probabilities:
@@ -108,10 +113,31 @@ class JointPredictor:
                 volume.geometry.spacing,
                 masks=[part.mask for part in parts],
                 sources=sources,
-                brain=(volume.array != 0).any(axis=0),
+                brain=brain,
             )
-        members = tuple(parts) if keep_scores else ()
-        return _Joint(mask, volume.geometry, self.labels, timings=timings, members=members)
+        made = _Joint(mask, volume.geometry, self.labels, timings=timings, members=tuple(parts))
+        with timed(timings, "confidence"):
+            dice = self._predicted_dice(made, brain)
+            remarks = self._remarks(volume, dice)
+        return replace(made, predicted_dice=dice, remarks=remarks, members=made.members if keep_scores else ())
+
+    def _predicted_dice(self, made: _Joint, brain: np.ndarray) -> dict[str, float] | None:
+        if self.best.agreement is None:
+            return None
+        regions = self.labels.tumour_regions() or {name: self.labels.values[name] for name in self.labels.foreground}
+        calibration, box = self.best.calibration, bounding_box(brain)
+        temperatures = {} if calibration is None else calibration.temperatures()
+        channels = (array[box] for _, array in self._mean(made))
+        return predicted_dice(channels, made.mask[box], self.labels, regions, temperatures)
+
+    def _remarks(self, volume: Volume, dice: dict[str, float] | None) -> tuple[str, ...]:
+        """What a reader of the mask should be warned of: a scan unlike the training cases, a low predicted Dice."""
+        remarks = [] if self.best.training is None else self.best.training.remarks(CaseLook.of(volume))
+        lines = ["unlike the training cases: " + "; ".join(remarks)] if remarks else []
+        mean = None if dice is None else mean_of(list(dice.values()))
+        if mean is not None and self.best.agreement is not None and mean < self.best.agreement.low:
+            lines.append(f"predicted Dice is low, {mean:.2f} (below {self.best.agreement.low:.2f}): look at the mask")
+        return tuple(lines)
 
     def _keep(self, path: Path, member: CasePredictor, prepared: Prepared, scores: np.ndarray) -> Source:
         resampling, logits = member.configuration.resampling, member.averages_logits

@@ -123,6 +123,7 @@ class CaseTask:
                 begun.volume, begun.prepared, answer, timings=begun.timings, keep_scores=case.extras.need_scores
             )
             case.write(made, predictor)
+            remarks[case.files.case] += made.remarks
 
         for case, error in staged(cases, begin, work, end):
             name = case.files.case

@@ -118,6 +118,8 @@ class CaseOutput:
             "inputs": _inputs(self.files),
             "beside": dict(vars(self.extras)),
             "volumes_ml": {name: round(volume, 3) for name, volume in prediction.volumes().items()},
+            "predicted_dice": _rounded(prediction.predicted_dice),
+            "remarks": list(prediction.remarks),
             "seconds": {stage: round(seconds, 3) for stage, seconds in prediction.timings.items()},
             "peak_memory_gb": peak_memory_gb(),
         }
@@ -160,6 +162,10 @@ def _inputs(files: CaseFiles) -> list[dict[str, Any]]:
     return [
         {"name": path.name, "bytes": path.stat().st_size, "modified": path.stat().st_mtime_ns} for path in files.images
     ]
+
+
+def _rounded(values: dict[str, float] | None) -> dict[str, float] | None:
+    return None if values is None else {name: round(value, 3) for name, value in values.items()}
 
 
 def _half(array: np.ndarray) -> np.ndarray:

@@ -65,6 +65,10 @@ class Prediction:
         The way from the scan's grid to the network's, if scores were asked for.
     member_entropy : ndarray of float32, shape (z, y, x), or None
         The mean of the members' own entropies in the network's grid, if it was asked for.
+    predicted_dice : dict of str to float, or None
+        For each region in the mask the Dice that is expected of it, where the model can tell.
+    remarks : tuple of str
+        What a reader of the mask should be warned of.
     timings : dict
         Seconds by stage: prepare, network, export.
     """
@@ -76,6 +80,8 @@ class Prediction:
     scores: np.ndarray | None = None
     steps: SpatialSteps | None = None
     member_entropy: np.ndarray | None = None
+    predicted_dice: dict[str, float] | None = None
+    remarks: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
     def kept(self) -> tuple[np.ndarray, SpatialSteps]:

@@ -199,7 +199,8 @@ def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Ob
     names = " + ".join(f"{one.recipe} {one.configuration} ({len(one.folds)} folds)" for one in best.members)
     rules = ", ".join(rule.name for rule in best.postprocessing)
     observer.note(f"model: {names}, as bts_ensemble chose" + (f"; then {rules}" if rules else ""))
-    if len(predictors) == 1 and not best.postprocessing and best.calibration is None:
+    plain = not best.postprocessing and best.calibration is None and best.agreement is None and best.training is None
+    if len(predictors) == 1 and plain:
         return predictors[0]
     return JointPredictor(best, predictors)
 

@@ -11,6 +11,7 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.steps.place import Outcome, locate, merged
 
 if TYPE_CHECKING:
+    from bts_auto.ensemble.agreement import Agreement
     from bts_auto.ensemble.best import Best, TriedRule
     from bts_auto.ensemble.calibration import Calibration
 
@@ -62,6 +63,8 @@ def choose(
         write_reliability(picture, choice.best.calibration)
         data["reliability"] = str(picture)
         lines += [*_calibration_lines(choice.best.calibration), f"  reliability: {picture}"]
+    if choice.best.agreement is not None:
+        lines.append(_agreement_line(choice.best.agreement))
     lines.append(f"remembered for bts_predict: {choice.path}")
     return Outcome(1, (), data, tuple(lines))
 
@@ -109,6 +112,14 @@ def _rule_lines(tried: Sequence[TriedRule]) -> list[str]:
     if len(refused) > _REFUSED_SHOWN:
         lines.append(f"  turned down: {len(refused) - _REFUSED_SHOWN} others; best.json names them")
     return lines
+
+
+def _agreement_line(found: Agreement) -> str:
+    """How well a case's Dice can be told without its reference, in words."""
+    line = f"predicted Dice of {found.cases} cases: off by {found.error:.3f} on average"
+    if found.correlation is not None and found.rank_correlation is not None:
+        line += f", correlation with the true one {found.correlation:.2f} (of ranks {found.rank_correlation:.2f})"
+    return line + f"; new cases below {found.low:.2f} are named"
 
 
 def _choice_lines(best: Best) -> list[str]:
