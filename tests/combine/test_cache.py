@@ -126,3 +126,36 @@ def test_an_npz_without_probabilities_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "case.npz", softmax=np.zeros(3))
     with pytest.raises(DataError, match="probabilities"):
         find_probabilities(tmp_path, "case", PLAIN)
+
+
+def _like_a_network(size: tuple[int, int, int]) -> list[np.ndarray]:
+    """Four labels and background of a glioma: soft borders, and faint doubt in blobs all over the head."""
+    random = np.random.default_rng(0)
+
+    def doubt() -> np.ndarray:
+        coarse = random.standard_normal([n // 6 + 2 for n in size]).astype(np.float32)
+        grids = [np.arange(n, dtype=np.float32) / 6 for n in size]
+        for axis, at in enumerate(grids):
+            low = np.floor(at).astype(int)
+            share = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
+            coarse = coarse.take(low, axis) * (1 - share) + coarse.take(low + 1, axis) * share
+        return coarse * 3  # half of what interpolation leaves is above or below 1.5 in the logit
+
+    centre = [0.55 * n for n in size]
+    distance = np.sqrt(sum((g - c) ** 2 for g, c in zip(np.ogrid[tuple(map(slice, size))], centre, strict=True)))
+    inside = [1 / (1 + np.exp(np.clip(0.8 * (distance.astype(np.float32) - r), -9, 7) + doubt())) for r in (36, 24, 16)]
+    whole, core, centre_of_core = inside[0], inside[0] * inside[1], inside[0] * inside[1] * inside[2]
+    ring = core - centre_of_core
+    return [1 - whole, centre_of_core, whole - core, 0.2 * ring, 0.8 * ring]
+
+
+def test_a_case_of_brats_size_takes_less_than_6_mb(tmp_path: Path) -> None:
+    size = (140, 172, 138)  # the non-zero box of a patient at 1 mm
+    box = tuple(slice(8, 8 + n) for n in size)
+    outputs = ("background", "necrosis", "edema", "non-enhancing", "enhancing")
+    path = tmp_path / f"case{CACHE_ENDING}"
+    channels = _like_a_network(size)
+    write_cache(path, channels, outputs=outputs, box=box, shape=(155, 240, 240))
+    assert path.stat().st_size < 6e6
+    slab = CachedProbabilities(path).read_box((slice(68, 78), *box[1:]))
+    np.testing.assert_allclose(slab, [one[60:70] for one in channels], atol=1 / 510 + 1e-6)

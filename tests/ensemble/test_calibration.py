@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from bts_auto.ensemble.best import Best
 from bts_auto.ensemble.calibration import Calibration, calibrated, fit_calibration
 from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.clean import remove_caches
+from bts_auto.ensemble.discover import discover
 from bts_auto.ensemble.evidence import LEVELS, Evidence, near, region_probability
+from bts_auto.ensemble.scorer import Scorer
+from bts_auto.ensemble.search import search_members, search_rules
 from bts_auto.evaluate.probability import reliability, reliability_of_counts
 from tests.ensemble.make_results import SHAPE, Results, predictions, truth
 
@@ -182,3 +186,23 @@ def test_cleaning_removes_caches_and_nothing_else(tmp_path: Path) -> None:
     assert files == len(gone) == 2
     assert all(path.name.endswith(CACHE_ENDING) and results.folder in path.parents for path in gone)
     assert size > 0
+
+
+def test_a_nested_choice_never_looks_at_the_cases_that_it_is_scored_on(tmp_path: Path) -> None:
+    class Watched(Scorer):
+        seen: ClassVar[set[str]] = set()
+
+        def _case(self, candidate, case, probabilities):
+            self.seen.add(case)
+            return super()._case(candidate, case, probabilities)
+
+    results = Results.make(tmp_path, 5)
+    for name in ("a__2d", "b__3d_fullres"):
+        _add_unsure(results, name, 0.2)
+    trained, _ = discover(results.folder, ".nii.gz")
+    references = {case: files.mask for case, files in results.raw.training_cases().items() if files.mask}
+    scorer = Watched(trained, references, results.raw.labels, ("dice",))
+    others = results.cases[1:]
+    ranked = search_members(scorer, others, "mean_dice")
+    search_rules(scorer, ranked.candidates[0], others)
+    assert Watched.seen == set(others)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import Split
 from bts_auto.errors import DataError, ModelError, PlanError
@@ -217,6 +219,18 @@ def test_validation_tries_tiles_and_the_plan_of_the_fold_keeps_what_it_found(
     assert inference.measured[-1].mirrored
 
 
+def test_cached_probabilities_that_were_removed_are_made_again(
+    prepared: Prepared, trained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fold"
+    shutil.copytree(trained, folder)
+    cache = folder / "validation" / f"case_003{CACHE_ENDING}"
+    before = CachedProbabilities(cache).read()
+    cache.unlink()
+    validate_fold(HeldOut(TrainedFold(folder), prepared.store, prepared.raw.training_cases(), device="cpu"), CASES[3:])
+    np.testing.assert_allclose(CachedProbabilities(cache).read(), before, atol=1 / 255)
+
+
 def test_masks_of_other_weights_are_not_taken_for_these(prepared: Prepared, tmp_path: Path) -> None:
     prepared.train(tmp_path, epochs=1)
     stale = (tmp_path / "validation" / "case_003.nii.gz").stat().st_mtime_ns
@@ -254,6 +268,7 @@ def test_a_finished_fold_says_so_without_loading_torch(prepared: Prepared, train
     script = f"""
 import sys
 from pathlib import Path
+from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import Split
 from bts_auto.plan.schema import Plan
