@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from bts_auto.errors import CaseFailure
 
@@ -18,6 +18,9 @@ class Task:
 
     def advance(self, parts: int = 1, **fields: object) -> None:
         """Count `parts` more as done."""
+
+    def report(self, record: Mapping[str, Any]) -> None:
+        """Hear of what some of the parts have brought together: an epoch's line of a training's journal."""
 
     def __enter__(self) -> Task:
         return self
@@ -45,6 +48,10 @@ class Observer:
     def task(self, title: str, total: int | None = None, unit: str = "case") -> Task:
         """Open a progress bar over `total` parts (None: unknown)."""
         return Task()
+
+    def training(self, title: str, steps: int | None = None) -> Task:
+        """Open the view of a training of so many steps (None: unknown)."""
+        return self.task(title, steps, "step")
 
     def track(self, items: Iterable[T], title: str, total: int | None = None, unit: str = "case") -> Iterator[T]:
         """Yield from `items` while a bar advances."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bts_auto.errors import CaseFailure
 from bts_auto.events import Observer, Task
+
+if TYPE_CHECKING:
+    from bts_auto.report.live import TrainingView
 
 _SHOW_AFTER_S = 1.0
 _LOG_EVERY_S = 30.0
@@ -63,6 +67,12 @@ class _Lines(Task):
                 f"{self._title}: {self._done}{of} {self._unit} in {seconds:.0f} s{extra}", file=sys.stderr, flush=True
             )
 
+    def report(self, record: Mapping[str, Any]) -> None:
+        from bts_auto.report.live import epoch_line
+
+        self._told = time.monotonic()
+        print(epoch_line(record), file=sys.stderr, flush=True)
+
 
 class TerminalObserver(Observer):
     """Bars on a terminal, plain lines elsewhere; `quiet` leaves only warnings."""
@@ -70,6 +80,7 @@ class TerminalObserver(Observer):
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self._quiet, self._verbose = quiet, verbose
         self._said: set[str] = set()
+        self._view: TrainingView | None = None
 
     def has_said(self, failure: CaseFailure) -> bool:
         """Whether a failure, or a warning with its words, was shown."""
@@ -96,9 +107,20 @@ class TerminalObserver(Observer):
             return Task()
         return _Bar(title, total, unit) if sys.stderr.isatty() else _Lines(title, total, unit)
 
-    @staticmethod
-    def _line(message: str) -> None:
-        if sys.stderr.isatty():
+    def training(self, title: str, steps: int | None = None) -> Task:
+        if self._quiet or not sys.stderr.isatty():
+            return self.task(title, steps, "step")
+        from rich.console import Console
+
+        from bts_auto.report.live import TrainingView
+
+        self._view = TrainingView(Console(stderr=True), title, steps)
+        return self._view
+
+    def _line(self, message: str) -> None:
+        if self._view is not None and self._view.drawing:  # what is drawn is drawn again below the line
+            self._view.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        elif sys.stderr.isatty():
             from tqdm import tqdm
 
             tqdm.write(message, file=sys.stderr)

@@ -86,6 +86,11 @@ class Training(Document):
     augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")
     more_augmentation: tuple[Component, ...] = Field((), description="applied after that list")
     mixing: Component | None = Field(None, description="how the samples of a batch are mixed; None: not")
+    augmentation_device: Literal["auto", "cpu", "device"] = Field(
+        "auto",
+        description="cpu: in the threads that read; device: all samples of a batch at once where the network is; "
+        "auto: the faster one of the two for a GPU",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile; auto: where the training is long enough for it to pay, by measurement"

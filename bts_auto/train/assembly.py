@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,13 +70,13 @@ class Assembly:
             objective.compile(compiled_or_plain(self._observer.warn))
         return objective
 
-    def parts(self, *, compiled: bool = False) -> Parts:
+    def parts(self, *, compiled: bool = False, on_device: bool = False) -> Parts:
         """What a loop computes with; what it tells and keeps is not among it."""
         options = registry.options("schedule", self.training.schedule.name, self.training.schedule.options)
         # A run that a budget cuts short may have few epochs left: by steps, the learning rate still reaches its end.
         return Parts(
             objective=lambda: self.objective(compiled=compiled, across=self.across),
-            batches=self.open_stream,
+            batches=partial(self.open_stream, on_device=on_device),
             held_out=self.open_held_out if self.job.validation_cases else None,
             schedule=registry.component("schedule", self.training.schedule.name)(options),
             schedule_per="step" if self.job.budget is not None else options.per,
@@ -124,13 +125,13 @@ class Assembly:
             device=self.device,
         )
 
-    def open_stream(self, stream: str, first: int) -> Iterable[Any]:
-        """Training batches of a stream, from the batch of this number on."""
+    def open_stream(self, stream: str, first: int, *, on_device: bool = False) -> Iterable[Any]:
+        """Training batches of a stream from this number on; augmented where they are read, or `on_device`."""
         job, seed = self.job, self.training.seed
         if stream != UNLABELLED:
-            return self._open(job.training_cases, seed, True, first, weights=job.weights)
+            return self._open(job.training_cases, seed, True, first, weights=job.weights, on_device=on_device)
         cases = job.training_cases if job.unlabelled is None else tuple(job.unlabelled.cases())
-        return self._open(cases, _seed_of(seed, _WITHOUT_LABELS), True, first, job.unlabelled)
+        return self._open(cases, _seed_of(seed, _WITHOUT_LABELS), True, first, job.unlabelled, on_device=on_device)
 
     def open_held_out(self, stream: str, first: int) -> Iterable[Any]:
         """Batches of held-out patches."""
@@ -144,6 +145,7 @@ class Assembly:
         first: int,
         store: CaseStore | None = None,
         weights: tuple[float, ...] | None = None,
+        on_device: bool = False,
     ) -> Iterable[Any]:
         job = self.job
         workers = job.workers
@@ -158,6 +160,7 @@ class Assembly:
             workers=workers,
             augment=augment,
             share=self._samples,
+            device=self.device if on_device else None,
             start_step=first,
             previous=job.previous,
             weights=weights,

@@ -23,7 +23,7 @@ def _train(order: Order, processes: Processes) -> None:
     def prepare() -> Loop:
         job = Fold.from_json(order["job"])
         assembly = Assembly(job, SILENT, processes)
-        parts = assembly.parts(compiled=order["compiled"])
+        parts = assembly.parts(**order["how"])
         return assembly.loop(parts, order["precision"], ReadOnly(job.folder), interruption=interruption)
 
     with interruption.listening():

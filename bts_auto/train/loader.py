@@ -293,8 +293,11 @@ class BatchLoader(Iterator[Batch]):
             planned = self._plan(step, index)
             case = planned.position.case
             image, mask = self._read(planned)
-            sample = _Sample(planned, image, mask, {})
-            return sample if self._device is not None else self._finish(sample)
+            if self._device is not None:
+                return self._sent(_Sample(planned, image, mask, {}))
+            if self._augmentation is not None and planned.draw is not None:
+                image, mask = self._augmentation.apply(planned.draw, image, mask, planned.offset)
+            return self._finish(_Sample(planned, image, mask, {}))
         except BtsError:
             raise
         except Exception as error:
@@ -303,18 +306,33 @@ class BatchLoader(Iterator[Batch]):
             ) from error
 
     def _finish(self, sample: _Sample) -> _Sample:
-        """Augment; then outside the volume is background, the previous mask becomes channels, and maps are made."""
+        """After augmentation: outside the volume is background, the previous mask becomes channels, maps are made."""
         planned, image, mask = sample.planned, sample.image, sample.mask
-        if self._augmentation is not None and planned.draw is not None:
-            image, mask = self._augmentation.apply(planned.draw, image, mask, planned.offset)
         mask = mask.clamp_(min=0)
         if self._previous is not None:
             one_hot = [(mask[1] == label).to(image.dtype) for label in self._previous_labels]
             image, mask = torch.cat([image, torch.stack(one_hot)]), mask[:1]
-        maps = self._make_maps(mask[None], (planned.annotated,))
-        return _Sample(planned, image, mask, {name: made[0] for name, made in maps.items()})
+        maps = self._make_maps(mask[None].cpu(), (planned.annotated,))
+        return _Sample(planned, image, mask, {name: made[0].to(mask.device) for name, made in maps.items()})
+
+    def _sent(self, sample: _Sample) -> _Sample:
+        """Ready to be copied to the device while it computes."""
+        if not self._pin_memory:
+            return sample
+        return replace(sample, image=sample.image.pin_memory(), mask=sample.mask.pin_memory())
 
     # -- one batch, in the caller's thread
+
+    def _augmented(self, samples: list[_Sample]) -> list[_Sample]:
+        """All samples, augmented together on the device."""
+        images = [sample.image.to(self._device, non_blocking=True) for sample in samples]
+        masks = [sample.mask.to(self._device, non_blocking=True) for sample in samples]
+        draws = [sample.planned.draw for sample in samples if sample.planned.draw is not None]
+        if self._augmentation is not None and draws:
+            offsets = [sample.planned.offset for sample in samples]
+            made = self._augmentation.apply_batch(draws, images, masks, offsets)
+            images, masks = list(made[0]), list(made[1])
+        return [replace(s, image=i, mask=m) for s, i, m in zip(samples, images, masks, strict=True)]
 
     def _prepare_all(self, step: int) -> list[_Sample]:
         with one_thread():
@@ -346,8 +364,7 @@ class BatchLoader(Iterator[Batch]):
     def _assemble(self, step: int, samples: list[_Sample]) -> Batch:
         cases = tuple(sample.planned.position.case for sample in samples)
         if self._device is not None:
-            moved = [replace(s, image=s.image.to(self._device), mask=s.mask.to(self._device)) for s in samples]
-            samples = [self._finish(sample) for sample in moved]
+            samples = [self._finish(sample) for sample in self._augmented(samples)]
         image, mask = torch.stack([s.image for s in samples]), torch.stack([s.mask for s in samples])
         maps = {name: torch.stack([s.maps[name] for s in samples]) for name in samples[0].maps}
         if self._pin_memory and self._device is None:

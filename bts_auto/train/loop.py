@@ -161,8 +161,9 @@ class Loop:
             self._held_out = Feed(parts.held_out, streams, start, self._device)
             stack.callback(self._held_out.close)
         expected = progress.pace.end if self._limits.budget is None else None
-        self._task: Task = stack.enter_context(self._observer.task(self._title, expected, "step"))
-        self._task.advance(progress.step)
+        self._task: Task = stack.enter_context(self._observer.training(self._title, expected))
+        if progress.step:
+            self._task.advance(progress.step)
         self._records.write("start", step=progress.step, device=str(self._device), precision=self._precision.name)
 
     def _save(self) -> None:
@@ -292,6 +293,7 @@ class Loop:
         }
         self._records.write("epoch", epoch=progress.epoch, **record)
         self._parts.log(record, progress.epoch)
+        self._task.report({"epoch": progress.epoch, **record})
         progress.epoch += 1
         progress.sums = EpochSums()
         self._mind_the_plateau()

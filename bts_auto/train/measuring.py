@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bts_auto.events import Observer
+from bts_auto.plan.expect import duration
 from bts_auto.train import compiling
 from bts_auto.train.assembly import Assembly
 from bts_auto.train.compiling import Verdict, decide
@@ -17,6 +21,9 @@ from bts_auto.train.precision import Choice, Format, Precision
 from bts_auto.train.pretrained import pretrained_state, take_weights
 from bts_auto.train.step import NotFinite, Stepper
 from bts_auto.train.trial import time_steps, try_precisions
+
+# What is tried against the usual way is taken when its steps last at most this share.
+_FASTER = 0.97
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Measured:
         Why this format.
     compiled : bool
         Whether torch.compile pays, where the plan leaves that open.
+    augment_on_device : bool
+        Whether batches are augmented where the network is, where the plan leaves that open.
     step_seconds : float or None
         What a step takes; None: not known.
     """
@@ -37,6 +46,7 @@ class Measured:
     precision: Format
     reason: str
     compiled: bool = False
+    augment_on_device: bool = False
     step_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -63,10 +73,11 @@ class Measuring:
         choice = self.precision()
         self._observer.note(f"training on {assembly.device} in {choice.name}: {choice.reason}")
         seconds = self.step_seconds(choice.name)
-        verdict = self.compilation(choice.name, seconds)
+        on_device = self.augmentation(choice.name)
+        verdict = self.compilation(choice.name, seconds, on_device)
         if verdict.reason:
             self._observer.note(verdict.reason)
-        return Measured(choice.name, choice.reason, verdict.compiled, verdict.step_seconds or seconds)
+        return Measured(choice.name, choice.reason, verdict.compiled, on_device, verdict.step_seconds or seconds)
 
     def _note_pretrained(self, path: Path) -> None:
         left_out = take_weights(self._assembly.objective().modules["network"], pretrained_state(path))
@@ -86,11 +97,27 @@ class Measuring:
         if self._assembly.job.step_seconds is not None:
             return self._assembly.job.step_seconds
         try:
-            return self._time(precision, compiled=False)[1]
+            return self._time(precision)[1]
         except NotFinite:
             return None
 
-    def compilation(self, precision: Format, step_seconds: float | None) -> Verdict:
+    def augmentation(self, precision: Format) -> bool:
+        """Whether batches are augmented where the network is: as the plan says, else where steps are faster.
+
+        Beside a network on the CPU the threads that read do it: they have the same cores.
+        """
+        wanted, device = self._assembly.training.augmentation_device, self._assembly.device
+        if wanted != "auto" or device.type == "cpu":
+            return wanted == "device"
+        try:
+            (_, beside), (_, there) = (self._time(precision, on_device=chosen) for chosen in (False, True))
+        except (NotFinite, torch.OutOfMemoryError):
+            return False
+        words = f"{duration(there)} a step with augmentation on the {device.type}, {duration(beside)} on the CPU"
+        self._observer.note(words)
+        return there < _FASTER * beside
+
+    def compilation(self, precision: Format, step_seconds: float | None, on_device: bool = False) -> Verdict:
         """Whether to compile; see :func:`bts_auto.train.compiling.decide`."""
         training, budget = self._assembly.training, self._assembly.job.budget
         steps = training.epochs * training.iterations
@@ -99,11 +126,11 @@ class Measuring:
             steps, seconds = int(steps * budget / seconds), budget
 
         def time(*, compiled: bool) -> tuple[float, float]:
-            return self._time(precision, compiled=compiled)
+            return self._time(precision, compiled=compiled, on_device=on_device)
 
         return decide(training.compile, steps, seconds, time)
 
-    def _time(self, precision: Format, *, compiled: bool) -> tuple[float, float]:
+    def _time(self, precision: Format, *, compiled: bool = False, on_device: bool = False) -> tuple[float, float]:
         assembly = self._assembly
         objective = assembly.objective()
         if compiled:
@@ -111,7 +138,7 @@ class Measuring:
         for module in objective.modules.values():
             module.train()
         stepper = Stepper(objective, Precision(precision, assembly.device), assembly.training.gradient_clip)
-        feed = Feed(assembly.open_stream, objective.streams, 0, assembly.device)
+        feed = Feed(partial(assembly.open_stream, on_device=on_device), objective.streams, 0, assembly.device)
         try:
             batches = (feed.next() for _ in itertools.count())
             return time_steps(stepper, batches, assembly.training.accumulation, assembly.device)

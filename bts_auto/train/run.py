@@ -21,7 +21,7 @@ _SHOWN_DIFFERENCES = 5
 # Fields of a configuration that are used after the training only; they may change without making it another run.
 _AFTER_TRAINING = {"inference", "postprocessing", "next_stage"}
 # Fields of a training that only say how its machine computes; they may change from one part of a run to the next.
-_OF_THE_MACHINE = {"compile"}
+_OF_THE_MACHINE = {"augmentation_device", "compile"}
 # Fields of a plan that do not change what a training does, or (configurations) are looked at one by one.
 _NOT_COMPARED = {
     "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected", "splits"

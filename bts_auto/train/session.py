@@ -108,12 +108,13 @@ class _Session:
         """Run the loop to its end and ship the weights."""
         job, processes = self._job, self._assembly.processes
         measured = Measured.from_json(run.measured)
-        compiled, precision = self._is_compiled(measured), measured.precision
+        how = {"compiled": self._is_compiled(measured), "on_device": self._on_device(measured)}
+        precision = measured.precision
         loggers: list[Logger] = []
 
         def prepare() -> Loop:
             parts = replace(
-                self._assembly.parts(compiled=compiled),
+                self._assembly.parts(**how),
                 keep_best=self._keep_best,
                 keep_chosen=self._keep_chosen,
                 log=lambda record, epoch: log_all(loggers, record, epoch),
@@ -132,9 +133,7 @@ class _Session:
             loggers.extend(open_loggers(job.loggers, self._logged(run)))
             for logger in loggers:
                 stack.callback(logger.close)
-            stack.enter_context(
-                processes.calling(lambda: {"job": job.to_json(), "precision": precision, "compiled": compiled})
-            )
+            stack.enter_context(processes.calling(lambda: {"job": job.to_json(), "precision": precision, "how": how}))
             loop = processes.together(prepare)
             progress = loop.run()
         self._seconds_per_patch = loop.seconds_per_patch
@@ -147,6 +146,11 @@ class _Session:
         """What was measured, unless the plan has now another word; "on" is tried anew by each part of a run."""
         wanted = self._training.compile
         return wanted != "off" and (measured.compiled or (wanted == "on" and self._resumed))
+
+    def _on_device(self, measured: Measured) -> bool:
+        """What was measured, unless the plan says it."""
+        wanted = self._training.augmentation_device
+        return measured.augment_on_device if wanted == "auto" else wanted == "device"
 
     def _limits(self, save_every: float) -> Limits:
         budget = None if self._job.budget is None else self._job.budget - (self._clock() - self._started)

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from bts_auto.errors import BtsError
-from bts_auto.events import Observer
+from bts_auto.events import Observer, Task
 from bts_auto.train.journal import JOURNAL, read_journal
 from bts_auto.train.loop import Limits
 from bts_auto.train.stopping import STOP_FILE, Interruption, TrainingInterrupted
 from tests.train.tiny import batch, epochs, same, stream, tiny_loop, tiny_plan, weights
 
 
-class Heard(Observer):
+class Heard(Observer, Task):
     """Keeps what it hears; asks for a stop once `stop_at` steps have been counted."""
 
     def __init__(self, interruption: Interruption | None = None, stop_at: int | None = None) -> None:

@@ -24,6 +24,7 @@ from bts_auto.model.fold import TrainedFold
 from bts_auto.plan.schema import Plan
 from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
 from bts_auto.preprocess.store import CaseStore
+from bts_auto.train.augment.pipeline import Augmentation
 from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.journal import JOURNAL, read_journal
 from bts_auto.train.loader import BatchLoader
@@ -183,6 +184,21 @@ def test_workers_change_no_number(prepared: Prepared, trained: Path, tmp_path: P
     assert losses[0] == losses[1]
 
 
+def test_batches_may_be_augmented_where_the_network_is(
+    prepared: Prepared, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    together, plan = (
+        Augmentation.apply_batch,
+        prepared.plan.replaced(NAME, "training", {"augmentation_device": "device"}),
+    )
+    monkeypatch.setattr(Augmentation, "apply_batch", lambda *given: (seen.append(1), together(*given))[1])
+    prepared.train(tmp_path, plan=plan, raw=None)
+    losses = [[record["loss"] for record in read_journal(folder / JOURNAL, "epoch")] for folder in (trained, tmp_path)]
+    assert seen
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_pretrained_weights_that_fit_are_taken(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
     other = tiny_plan({"background": 0, "tumour": (1, 2, 3), "core": (1, 3)}, epochs=1, iterations=1)
     other = other.model_copy(update={"regions_class_order": (2, 1)})
@@ -290,7 +306,7 @@ def test_the_weights_that_are_best_on_whole_volumes_are_shipped(
 ) -> None:
     """A judge who likes the second of four epochs best: those are the weights that a training of two would ship."""
     values = iter([0.2, 0.9, 0.5, 0.4])
-    monkeypatch.setattr("bts_auto.train.session.VolumeJudge.__call__", lambda judge, weights: next(values))
+    monkeypatch.setattr("bts_auto.train.choice.VolumeJudge.__call__", lambda judge, weights: next(values))
     constant = {"name": "constant", "options": {}}
     choosing = prepared.plan.replaced(
         NAME, "training", {"model_choice": {"cases": 1, "every": 1}, "schedule": constant}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,9 @@ class Transform(Protocol):
     `draw` decides everything at random, `apply` then only computes, so that a sample can be planned before it is read
     and repeated at any time. A transform that looks at other cases has ``draw_for(rng, case)`` instead of `draw`, and
     one that needs its surroundings is made by a class method ``build(options, surroundings)``.
+
+    Where several samples are augmented at once, ``apply_batch(image, mask, parameters)``, if there is one, does what
+    `apply` does to each: image (b, c, \\*s), mask (b, m, \\*s), and parameters with the number of their sample.
     """
 
     def draw(self, rng: np.random.Generator, channels: int) -> Any | None:
@@ -45,6 +48,42 @@ class Transform(Protocol):
 
     def apply(self, image: torch.Tensor, mask: torch.Tensor, parameters: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Change image (c, \\*s) float32 and mask (m, \\*s) int16; both may be overwritten."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Channels of several samples that one transform changes, each with its parameters.
+
+    Attributes
+    ----------
+    samples, channels : list of int
+    values : list
+        What :class:`Transform.draw` has drawn for each of them.
+    """
+
+    samples: list[int]
+    channels: list[int]
+    values: list[Any]
+
+    @classmethod
+    def of(cls, parameters: Sequence[tuple[int, ByChannel]]) -> Planes:
+        """From the parameters of each sample, which is named by its number."""
+        every = [(sample, channel, value) for sample, drawn in parameters for channel, value in drawn]
+        samples, channels, values = (list(column) for column in zip(*every, strict=True))
+        return cls(samples, channels, values)
+
+    def take(self, image: torch.Tensor) -> torch.Tensor:
+        """A copy of the channels, (b, c, \\*s) -> (n, \\*s)."""
+        return image[self.samples, self.channels]
+
+    def put(self, image: torch.Tensor, planes: torch.Tensor) -> None:
+        """Write the channels back."""
+        image[self.samples, self.channels] = planes
+
+    def column(self, image: torch.Tensor, values: Sequence[float] | None = None) -> torch.Tensor:
+        """A number for each of the channels (the drawn ones), shaped to be broadcast over them."""
+        numbers = torch.tensor(self.values if values is None else values, dtype=image.dtype, device=image.device)
+        return numbers.view(-1, *[1] * (image.ndim - 2))
 
 
 def happens(rng: np.random.Generator, probability: float) -> bool:

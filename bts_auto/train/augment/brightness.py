@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from bts_auto.train.augment.base import ByChannel, draw_by_channel, draw_factor
+from bts_auto.train.augment.base import ByChannel, Planes, draw_by_channel, draw_factor
 from bts_auto.train.augment.options import BrightnessOptions
 
 
@@ -25,4 +27,12 @@ class Brightness:
         """Multiply in place."""
         for channel, factor in parameters:
             image[channel].mul_(factor)
+        return image, mask
+
+    def apply_batch(
+        self, image: torch.Tensor, mask: torch.Tensor, parameters: Sequence[tuple[int, ByChannel]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Multiply in place."""
+        planes = Planes.of(parameters)
+        planes.put(image, planes.take(image).mul_(planes.column(image)))
         return image, mask

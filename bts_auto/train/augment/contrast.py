@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from bts_auto.train.augment.base import ByChannel, draw_by_channel, draw_factor
+from bts_auto.train.augment.base import ByChannel, Planes, draw_by_channel, draw_factor
 from bts_auto.train.augment.options import ContrastOptions
 
 
@@ -30,4 +32,17 @@ class Contrast:
             torch.lerp(mean, values, factor, out=values)
             if self.options.preserve_range:
                 values.clamp_(low, high)
+        return image, mask
+
+    def apply_batch(
+        self, image: torch.Tensor, mask: torch.Tensor, parameters: Sequence[tuple[int, ByChannel]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stretch in place."""
+        planes = Planes.of(parameters)
+        before = planes.take(image)
+        axes = tuple(range(1, before.ndim))
+        values = torch.lerp(before.mean(axes, keepdim=True), before, planes.column(image))
+        if self.options.preserve_range:
+            values = values.clamp_(before.amin(axes, keepdim=True), before.amax(axes, keepdim=True))
+        planes.put(image, values)
         return image, mask

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from bts_auto.train.augment.base import ByChannel, draw_by_channel, draw_factor
+from bts_auto.train.augment.base import ByChannel, Planes, draw_by_channel, draw_factor
 from bts_auto.train.augment.options import GammaOptions
 
 _SMALLEST = 1e-7  # below this a range or a standard deviation counts as this, so that constants stay constant
@@ -34,6 +36,27 @@ class Gamma:
         """Change channels in place."""
         for channel, gamma in parameters:
             self._apply(image[channel], gamma)
+        return image, mask
+
+    def apply_batch(
+        self, image: torch.Tensor, mask: torch.Tensor, parameters: Sequence[tuple[int, ByChannel]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change channels in place."""
+        planes = Planes.of(parameters)
+        values = planes.take(image)
+        axes = tuple(range(1, values.ndim))
+        low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+        start = high if self.options.invert else low
+        extent = (high - low).clamp_(min=_SMALLEST) * (-1 if self.options.invert else 1)
+        powers = ((values - start) / extent).pow_(planes.column(image))
+        scale = extent
+        if self.options.retain_stats:
+            (std, mean), (std_now, mean_now) = (
+                torch.std_mean(v, axes, correction=0, keepdim=True) for v in (values, powers)
+            )
+            scale = std / (std_now * extent.abs()).clamp_(min=_SMALLEST) * extent
+            start = mean - mean_now * scale
+        planes.put(image, torch.addcmul(start, powers, scale))
         return image, mask
 
     def _apply(self, values: torch.Tensor, gamma: float) -> None:

@@ -120,6 +120,41 @@ class Augmentation:
         reach = steps[0][0].box(steps[0][1]) if warped else [(0, size) for size in self.patch_size]  # type: ignore[union-attr]
         return Draw(tuple(steps), tuple(reach), warped)
 
+    def apply_batch(
+        self,
+        draws: Sequence[Draw],
+        images: Sequence[torch.Tensor],
+        masks: Sequence[torch.Tensor],
+        offsets: Sequence[tuple[int, ...]],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment samples together, on the device where they lie; each as :meth:`apply` does.
+
+        White noise comes from the device's own generator: on a GPU it has other values than on a CPU.
+
+        Returns
+        -------
+        image, mask : Tensor, shapes (b, c, \\*patch_size) and (b, m, \\*patch_size)
+        """
+        ready = list(zip(images, masks, strict=True))
+        warped = [number for number, draw in enumerate(draws) if draw.warped]
+        if warped:
+            spatial: Any = draws[warped[0]].steps[0][0]
+            chosen = [(*ready[number], draws[number].steps[0][1], offsets[number]) for number in warped]
+            made = spatial.apply_batch(*zip(*chosen, strict=True))
+            for number, image, mask in zip(warped, *made, strict=True):
+                ready[number] = image, mask
+        image, mask = (torch.stack(parts) for parts in zip(*ready, strict=True))
+        for transform in self.transforms:
+            drawn = [
+                (number, parameters)
+                for number, draw in enumerate(draws)
+                for one, parameters in draw.steps
+                if one is transform and not isinstance(one, Spatial)
+            ]
+            if drawn:
+                image, mask = _apply_to_all(transform, image, mask, drawn)
+        return image, mask
+
     def apply(
         self, draw: Draw, image: torch.Tensor, mask: torch.Tensor, offset: Sequence[int] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,3 +182,14 @@ class Augmentation:
             else:
                 image, mask = transform.apply(image, mask, parameters)
         return image, mask
+
+
+def _apply_to_all(
+    transform: Any, image: torch.Tensor, mask: torch.Tensor, drawn: Sequence[tuple[int, Any]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A transform on those samples of a batch that it was drawn for."""
+    if hasattr(transform, "apply_batch"):
+        return transform.apply_batch(image, mask, drawn)
+    for number, parameters in drawn:
+        image[number], mask[number] = transform.apply(image[number], mask[number], parameters)
+    return image, mask

@@ -7,6 +7,7 @@ rotation times a scale, u a smooth displacement. Only the bounding box of these 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from bts_auto.train.augment.base import Surroundings, draw_seed, draw_uniform, happens
 from bts_auto.train.augment.fields import smooth_noise
 from bts_auto.train.augment.options import SpatialOptions
-from bts_auto.train.augment.warp import Positions, warp
+from bts_auto.train.augment.warp import Positions, resample, warp
 
 _DIMS = 3
 
@@ -116,6 +117,35 @@ class Spatial:
         slices = (image.flatten(0, 1), mask.flatten(0, 1))
         image, mask = warp(*slices, self._positions(parameters, offset[1:], image.device), self.warped_size)
         return image.unflatten(0, (-1, self.patch_size[0])), mask.unflatten(0, (-1, self.patch_size[0]))
+
+    def apply_batch(
+        self,
+        images: Sequence[torch.Tensor],
+        masks: Sequence[torch.Tensor],
+        parameters: Sequence[SpatialParameters],
+        offsets: Sequence[tuple[int, ...]],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`apply` of several samples, whose boxes differ in size; all images are interpolated in one call.
+
+        Returns
+        -------
+        image, mask : Tensor, shapes (n, c, \\*patch_size) and (n, m, \\*patch_size)
+        """
+        flat = self.flat_axes
+        positions = [
+            self._positions(drawn, offset[flat:], image.device)
+            for drawn, offset, image in zip(parameters, offsets, images, strict=True)
+        ]
+        planes = [image.flatten(0, 1) if flat else image for image in images]
+        image = resample(planes, positions, self.warped_size)
+        if flat:
+            image = image.unflatten(1, (-1, self.patch_size[0]))
+        warped = []
+        for mask, at in zip(masks, positions, strict=True):
+            slices = mask.flatten(0, 1) if flat else mask
+            one = warp(image.new_empty((0, *slices.shape[1:])), slices, at, self.warped_size)[1]
+            warped.append(one.unflatten(0, (-1, self.patch_size[0])) if flat else one)
+        return image, torch.stack(warped)
 
     def _positions(self, parameters: SpatialParameters, offset: tuple[int, ...], device: torch.device) -> Positions:
         centre = (np.array(self.warped_size) - 1) / 2
