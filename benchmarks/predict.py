@@ -4,6 +4,8 @@
     python benchmarks/predict.py --only plain        # without mirroring
     python benchmarks/predict.py --unseen FOLD       # also: what bf16 and --fast cost on the case that FOLD held out
 
+The mirrored part goes case by case, each a process of its own on both sides, as it takes nnU-Net minutes a case.
+
 The model of `nnunet_model` (64^3 patch, 16 M parameters) is imported; nnU-Net 2.8.1 (environment of its own, same
 device) and `bts_predict` segment the four cases of Dataset021_BraTS2013 in turn, each as one process, measured from
 outside: wall time, and peak memory (PSS) of its process tree. Beside that: the agreement of the masks, Dice against the
@@ -35,34 +37,48 @@ OURS = {
 PEERS = {"plain": "nnU-Net", "mirrored": "nnU-Net mirrored"}
 
 
-def ours(folder: Path, name: str, options: list[str], device: str, ledger: Ledger) -> None:
-    """One run of `bts_predict`."""
+def ours(folder: Path, name: str, options: list[str], device: str, ledger: Ledger, scans: Path) -> None:
+    """One run of `bts_predict` on a folder of scans."""
     package = folder / "model.bts"
     bin_folder = Path(sys.executable).parent
     if not package.exists():
         command = [str(bin_folder / "bts_import_nnunet"), str(real_data() / MODEL), "-o", str(package)]
         measure(command, log=folder / "import.log")
     out = folder / name.replace(" ", "_")
-    shutil.rmtree(out, ignore_errors=True)
-    command = [str(bin_folder / "bts_predict"), "-i", str(images()), "-o", str(out), "-m", str(package)]
-    run(name, [*command, "--device", device, *options], folder, ledger)
+    command = [str(bin_folder / "bts_predict"), "-i", str(scans), "-o", str(out), "-m", str(package)]
+    run(name, [*command, "--overwrite", "--device", device, *options], folder, ledger, scans)
 
 
-def nnunet(folder: Path, name: str, options: list[str], device: str, ledger: Ledger) -> None:
+def nnunet(folder: Path, name: str, options: list[str], device: str, ledger: Ledger, scans: Path) -> None:
     """One run of nnU-Net, with one process each for reading and for exporting: with more it is slower on two cores."""
     out = folder / name.replace(" ", "_")
-    shutil.rmtree(out, ignore_errors=True)
-    command = [str(nnunet_bin() / "nnUNetv2_predict_from_modelfolder"), "-i", str(images()), "-o", str(out)]
+    command = [str(nnunet_bin() / "nnUNetv2_predict_from_modelfolder"), "-i", str(scans), "-o", str(out)]
     command += ["-m", str(real_data() / MODEL), "-f", "all", "-device", device, "-npp", "1", "-nps", "1", *options]
-    run(name, command, folder, ledger)
+    run(name, command, folder, ledger, scans)
 
 
-def run(name: str, command: list[str], folder: Path, ledger: Ledger) -> None:
+def run(name: str, command: list[str], folder: Path, ledger: Ledger, scans: Path) -> None:
     """Measure a command and note it."""
-    print(f"{name} ...", file=sys.stderr, flush=True)
+    print(f"{name}, {scans.name} ...", file=sys.stderr, flush=True)
     environment = {name: str(folder) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     log = folder / f"{name.replace(' ', '_')}.log"
-    ledger.add(name, measure(command, environment={**environment, "nnUNet_compile": "f"}, log=log))
+    measured = measure(command, environment={**environment, "nnUNet_compile": "f"}, log=log)
+    ledger.add(name, measured, scans=scans.name)
+
+
+def scan_folders(folder: Path, part: str) -> list[Path]:
+    """What each process is given: all scans, or a folder for each case."""
+    if part == "plain":
+        return [images()]
+    found = []
+    for path in sorted(images().glob("*.nii.gz")):
+        one = folder / "scans" / path.name.rpartition("_")[0]
+        one.mkdir(parents=True, exist_ok=True)
+        if not (one / path.name).exists():
+            (one / path.name).symlink_to(path)
+        if one not in found:
+            found.append(one)
+    return found
 
 
 def images() -> Path:
@@ -163,13 +179,12 @@ def report(folder: Path, ledger: Ledger, chosen: list[str], device: str) -> None
     expert = masks(real_data() / DATASET / "labelsTr")
     for part in chosen:
         peer = PEERS[part]
-        theirs, wanted = ledger.of(peer), masks(folder / peer.replace(" ", "_"))
-        print(f"\n{part}: median of {len(theirs)} runs of {len(wanted)} cases")
+        wanted = masks(folder / peer.replace(" ", "_"))
+        peer_seconds, peer_memory, runs = total(ledger, peer)
+        print(f"\n{part}: {len(wanted)} cases, median of {runs} runs")
         for name in (peer, *OURS[part]):
-            runs, found = ledger.of(name), masks(folder / name.replace(" ", "_"))
-            seconds, memory = (statistics.median(getattr(one, f) for one in runs) for f in ("seconds", "peak_bytes"))
-            peer_seconds = statistics.median(one.seconds for one in theirs)
-            peer_memory = statistics.median(one.peak_bytes for one in theirs)
+            found = masks(folder / name.replace(" ", "_"))
+            seconds, memory, _ = total(ledger, name)
             line = f"{name:20} {seconds:7.1f} s ({peer_seconds / seconds:5.2f}x)  {memory / 1e6:6.0f} MB"
             scores = "  ".join(f"{region} {value:.4f}" for region, value in region_dice(found, expert).items())
             print(f"{line} ({memory / peer_memory:.2f})  against the expert: {scores}")
@@ -178,6 +193,15 @@ def report(folder: Path, ledger: Ledger, chosen: list[str], device: str) -> None
                 print(f"{'':20} network {network:.2f} s a case, around it {rest:.2f} s; {agreement(found, wanted)}")
     if device == "cpu":
         share_of_peak(folder, ledger, chosen)
+
+
+def total(ledger: Ledger, name: str) -> tuple[float, float, int]:
+    """Seconds of all cases, largest peak of memory, and number of runs; of several runs the median."""
+    rows = [row for row in ledger.rows if row["name"] == name]
+    groups = [[row for row in rows if row["scans"] == scans] for scans in sorted({row["scans"] for row in rows})]
+    seconds = sum(statistics.median(row["seconds"] for row in group) for group in groups)
+    memory = max(statistics.median(row["peak_bytes"] for row in group) for group in groups)
+    return seconds, memory, min(len(group) for group in groups)
 
 
 def share_of_peak(folder: Path, ledger: Ledger, chosen: list[str]) -> None:
@@ -212,14 +236,15 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(folder / "runs.json")
     ledger.rows = [row for row in ledger.rows if row["name"] not in arguments.again]
-    for number in range(arguments.runs):
-        for part in arguments.only:
-            if len(ledger.of(PEERS[part])) <= number:
-                switch = ["--disable_tta"] if part == "plain" else []
-                nnunet(folder, PEERS[part], switch, arguments.device, ledger)
-            for name, options in OURS[part].items():
-                if len(ledger.of(name)) <= number:
-                    ours(folder, name, options, arguments.device, ledger)
+    for part in arguments.only:
+        peer = {PEERS[part]: ["--disable_tta"] if part == "plain" else []}
+        for number in range(arguments.runs):
+            for scans in scan_folders(folder, part):
+                for name, options in {**peer, **OURS[part]}.items():
+                    done = [row for row in ledger.rows if (row["name"], row["scans"]) == (name, scans.name)]
+                    if len(done) <= number:
+                        program = nnunet if name in peer else ours
+                        program(folder, name, options, arguments.device, ledger, scans)
     report(folder, ledger, arguments.only, arguments.device)
     return 0
 
