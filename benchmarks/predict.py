@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import time
@@ -168,7 +167,7 @@ def tiles_of_cases(folder: Path) -> int:
 
     fold = find_folds(folder / "results", "nnunet", "3d_fullres")[0]
     total = 0
-    for case in find_cases(images(), ".nii.gz", len(fold.plan.channel_names)).values():
+    for case in find_cases(images(), len(fold.plan.channel_names), ".nii.gz")[0].values():
         prepared = prepare(read_volume(case.images, fold.plan.channel_names), fold.plan, fold.configuration)
         total += count_tiles(prepared.image.shape[1:], fold.configuration)
     return total

@@ -99,11 +99,13 @@ class Training(Document):
 
 
 class MeasuredTile(Document):
-    """What validation found with one size of tile.
+    """What validation found with one size of tile and one distance between tiles.
 
     Attributes
     ----------
     tile : "patch", "whole" or tuple of int
+    step_size : float
+        Distance of tiles as a share of the tile.
     mirrored : bool
         Whether answers to mirrored inputs were averaged.
     dice : dict of str to dict of str to float
@@ -113,6 +115,7 @@ class MeasuredTile(Document):
     """
 
     tile: Literal["patch", "whole"] | Ints
+    step_size: float = Field(0.5, gt=0, le=1)
     mirrored: bool = False
     dice: dict[str, dict[str, float]]
     seconds: dict[str, float] = Field(default_factory=dict)

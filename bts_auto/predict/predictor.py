@@ -25,7 +25,7 @@ from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_
 from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device, working_memory
 from bts_auto.predict.entropy import export_entropy
 from bts_auto.predict.export import export_labels, export_scores, to_scan
-from bts_auto.predict.tile_choice import candidates, choose_tile, fast_tile, fits
+from bts_auto.predict.tile_choice import Tiling, choose_tiling, fast_tiling, fits, unmeasured_fast_tiling
 from bts_auto.predict.tiles import Tile, smallest_tile
 from bts_auto.predict.window import count_tiles, predict_array
 from bts_auto.preprocess.prepare import Prepared, prepare, prepare_mask
@@ -157,7 +157,7 @@ class CasePredictor:
         :mod:`bts_auto.predict.tile_choice`.
     fast : bool
         Without mirroring, and with the fastest tile that validation found to lose little; where nothing was measured,
-        with the largest tile that fits the memory.
+        with tiles a little larger than the patch that overlap less.
     previous : CasePredictor, optional
         For a configuration with a previous stage: what predicts that stage.
     given_previous : bool
@@ -206,8 +206,11 @@ class CasePredictor:
         self.configuration = first.configuration
         self.labels = self.plan.label_set()
         self.device = choose_device(device)
-        self.step_size = step_size
-        self.tile = self._choose_tile(folds, fast, observer) if tile is None else tile
+        tiling = self._choose_tiling(folds, fast, observer)
+        self.tile = tiling.tile if tile is None else tile
+        # A tile that is asked for comes with the plan's distance.
+        usual = tiling.step_size if tile is None else self.configuration.inference.step_size
+        self.step_size = usual if step_size is None else step_size
         self.hashes = tuple(str(getattr(fold, "content_hash", "")) for fold in folds)
         planned = self.configuration.inference.mirror_axes
         self.mirror_axes = (planned if tta and not fast else ()) if isinstance(tta, bool) else tuple(tta)
@@ -236,27 +239,26 @@ class CasePredictor:
         if mc_dropout:
             self._engines = dropout_samples(self._engines, networks, mc_dropout, seed)
 
-    def _choose_tile(self, folds: Sequence[Fold], fast: bool, observer: Observer) -> Tile:
-        """The tile that the plan says, or that was measured to be the best or the fastest."""
+    def _choose_tiling(self, folds: Sequence[Fold], fast: bool, observer: Observer) -> Tiling:
+        """How the plan wants images to be visited, or what was measured to be the best or the fastest."""
+        inference, memory = self.configuration.inference, working_memory(self.device)
         measured = [one for fold in folds for one in fold.configuration.inference.measured]
-        memory = working_memory(self.device)
 
         def possible(tile: Tile) -> bool:
             return fits(tile, self.configuration, memory)
 
-        planned = self.configuration.inference.tile
+        planned = Tiling("patch" if inference.tile == "auto" else inference.tile, inference.step_size)
+        best = choose_tiling(measured, possible) if inference.tile == "auto" else None
         if not fast:
-            return choose_tile(measured, possible) if planned == "auto" else planned
-        found = fast_tile(measured, possible)
-        if found is not None:
-            return found
-        if measured:
-            observer.note("no tile that was tried is as good without mirroring: --fast only leaves mirroring out")
-            return choose_tile(measured, possible)
-        largest = candidates(self.configuration, memory)[-1]
-        words = "x".join(map(str, largest)) if isinstance(largest, tuple) else largest
-        observer.note(f"what --fast costs was not measured for this model; the tile is '{words}'")
-        return largest
+            return best or planned
+        if not measured:
+            guessed = unmeasured_fast_tiling(self.configuration, memory)
+            observer.note(f"what --fast costs was not measured for this model; tiles: {guessed}")
+            return guessed
+        found = fast_tiling(measured, possible)
+        if found is None:
+            observer.note("nothing that was tried is as good without mirroring: --fast only leaves mirroring out")
+        return found or best or planned
 
     @property
     def averages_logits(self) -> bool:
@@ -271,7 +273,7 @@ class CasePredictor:
             "plan": self.plan.content_hash(),
             "configuration": self.configuration_name,
             "tile": tile,
-            "step_size": self.configuration.inference.step_size if self.step_size is None else self.step_size,
+            "step_size": self.step_size,
             "mirror_axes": list(self.mirror_axes),
             "previous": None if self._previous is None else self._previous.describe(),
             "mc_dropout": [self.mc_dropout, self.seed] if self.mc_dropout else None,

@@ -32,7 +32,7 @@ from bts_auto.train.trainer import TrainingResult
 from bts_auto.train.validate import HeldOut
 
 BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
-# How many are tried after training, at most.
+# What trying tiles after training takes, in passes over the held-out cases with the planned ones.
 _TILE_SIZES = 4
 
 

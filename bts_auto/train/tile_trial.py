@@ -13,8 +13,7 @@ from bts_auto.events import SILENT, Observer, Task
 from bts_auto.model.fold import TrainedFold
 from bts_auto.plan.schema import MeasuredTile
 from bts_auto.predict.engine import choose_device, working_memory
-from bts_auto.predict.tile_choice import candidates
-from bts_auto.predict.tiles import Tile
+from bts_auto.predict.tile_choice import Tiling, candidates
 from bts_auto.train.validate import HeldOut, validate_fold
 
 # More cases would hardly change the choice.
@@ -53,21 +52,21 @@ def try_tiles(held_out: HeldOut, cases: Sequence[str], *, observer: Observer = S
         The fold with what was found in its plan.
     """
     fold, chosen = held_out.fold, sorted(set(cases) & set(held_out.references))[:MOST_CASES]
-    tiles = candidates(fold.configuration, working_memory(choose_device(held_out.device)))
+    tilings = candidates(fold.configuration, working_memory(choose_device(held_out.device)))
     found: list[MeasuredTile] = []
-    with observer.task("Trying tiles", len(tiles) * len(chosen), "case") as task:
-        for tile in tiles:
+    with observer.task("Trying tiles", len(tilings) * len(chosen), "case") as task:
+        for tiling in tilings:
             try:
-                found.append(_try_tile(tile, held_out, chosen, task))
+                found.append(_try(tiling, held_out, chosen, task))
             except Exception as error:  # what is tried for speed must never cost the validation
-                observer.warn(f"tile {_name(tile)} is left out: {type(error).__name__}: {error}")
+                observer.warn(f"tiles {tiling} are left out: {type(error).__name__}: {error}")
             else:
                 observer.note(_line(found[-1]))
     return fold.with_measured(found) if chosen and found else fold
 
 
-def _try_tile(tile: Tile, held_out: HeldOut, cases: Sequence[str], task: Task) -> MeasuredTile:
-    predictor = held_out.predictor(tta=False, tile=tile)
+def _try(tiling: Tiling, held_out: HeldOut, cases: Sequence[str], task: Task) -> MeasuredTile:
+    predictor = held_out.predictor(tta=False, tile=tiling.tile, step_size=tiling.step_size)
     dice, seconds = {}, {}
     for case in cases:
         image = held_out.image(case)
@@ -76,15 +75,15 @@ def _try_tile(tile: Tile, held_out: HeldOut, cases: Sequence[str], task: Task) -
         seconds[case] = round(time.perf_counter() - start, 3)
         mask = predictor.export(scores, held_out.steps(case))
         dice[case] = dice_of(held_out.score(case, mask, ("dice",)))
-        task.advance(tile=_name(tile))
-    return MeasuredTile(tile=tile, dice=dice, seconds=seconds)
+        task.advance(tiles=str(tiling))
+    return MeasuredTile(tile=tiling.tile, step_size=tiling.step_size, dice=dice, seconds=seconds)
 
 
 def _line(one: MeasuredTile) -> str:
     seconds = sum(one.seconds.values()) / len(one.seconds)
     dice = [value for scores in one.dice.values() for value in scores.values()]
     mean = sum(dice) / len(dice) if dice else math.nan
-    return f"tile {_name(one.tile)}: mean Dice {mean:.3f}, {seconds:.1f} s a case"
+    return f"tiles {Tiling(one.tile, one.step_size)}: mean Dice {mean:.3f}, {seconds:.1f} s a case"
 
 
 def _note_mirrored(fold: TrainedFold, scores: Scores) -> None:
@@ -98,7 +97,3 @@ def _note_mirrored(fold: TrainedFold, scores: Scores) -> None:
 def dice_of(scores: CaseScores) -> dict[str, float]:
     """The Dice of each label and region that has one."""
     return {region: values["dice"] for region, values in scores.items() if not math.isnan(values["dice"])}
-
-
-def _name(tile: Tile) -> str:
-    return tile if isinstance(tile, str) else "x".join(map(str, tile)) if isinstance(tile, Sequence) else str(tile)
