@@ -74,7 +74,9 @@ def train(contender: str, seed: int, folder: Path, workspace: Path) -> dict:
         environment = nnunet_environment(folder) | {"nnUNet_results": str(results), "nnUNet_n_proc_DA": "1"}
         script = [str(nnunet_bin() / "python"), str(ROOT / "benchmarks" / "nnunet_train.py")]
         measured = measure(
-            [*script, "21", "3d_fullres", "0", EPOCHS, ITERATIONS, str(seed)], environment=environment, log=log
+            [*script, "21", "3d_fullres", "0", EPOCHS, ITERATIONS, "--seed", str(seed)],
+            environment=environment,
+            log=log,
         )
         masks = results / DATASET / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0" / "validation"
     held_out = json.loads((workspace / "preprocessed" / DATASET / "splits.json").read_text())[0]["val"]
