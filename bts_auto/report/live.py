@@ -97,7 +97,7 @@ class TrainingView(Task):
             return Text("")
         outputs = list(self._epochs[-1].get("dice", {}))[:_OUTPUTS]
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("epoch", "loss", "held out", *(f"Dice {name}" for name in outputs), "lr", "seconds", "waiting"):
+        for name in ("epoch", "loss", "held out", "lr", "seconds", "waiting", *outputs):
             table.add_column(name, justify="right", no_wrap=True)
         for record in self._epochs:
             dice = record.get("dice", {})
@@ -105,10 +105,10 @@ class TrainingView(Task):
                 str(record["epoch"] + 1),
                 _number(record["loss"], ".4f"),
                 _number(record.get("validation_loss"), ".4f"),
-                *(_number(dice.get(name), ".3f") for name in outputs),
                 _number(record["lr"], ".2g"),
                 _number(record["seconds"], ".3g"),
                 _number(record["waiting"], ".0%"),
+                *(_number(dice.get(name), ".3f") for name in outputs),
             )
         return table
 
