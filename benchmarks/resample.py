@@ -18,7 +18,7 @@ from batchgenerators.augmentations.utils import resize_segmentation
 from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
-from bts_auto.preprocess.pool import one_blas_thread
+from bts_auto.pool import one_blas_thread
 from bts_auto.preprocess.resample import resample_image, resample_mask
 
 ISO = (1.0, 1.0, 1.0)

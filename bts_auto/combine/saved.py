@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
+from bts_auto.data import checks
 from bts_auto.data.labels import Labels
-from bts_auto.data.readers import read_mask, read_volume
+from bts_auto.data.readers import read_image
 from bts_auto.errors import DataError
 
 IMAGES_FOLDER = "probabilities"
@@ -123,12 +124,10 @@ def _read_images(paths: list[Path]) -> np.ndarray:
 
 
 def _read_map(path: Path) -> np.ndarray:
-    try:
-        return read_volume([path], ("probability",)).array[0]
-    except DataError as error:
-        if "every voxel is 0" in error.what:  # an output that the network never found
-            return read_mask(path)[0].astype(np.float16)
-        raise
+    array, _ = read_image(path)  # all zero where the network never found the output
+    if len(array) > 1:
+        raise DataError(f"probabilities of one output with {len(array)} channels", where=path)
+    return checks.finite(array[0], path)
 
 
 def _read_npz(path: Path, labels: Labels) -> np.ndarray:

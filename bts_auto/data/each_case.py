@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import BrokenExecutor
 from typing import TypeVar
 
 from bts_auto import machine
 from bts_auto.data.raw import CaseFiles
 from bts_auto.errors import CaseFailure
+from bts_auto.pool import run_each
 
 T = TypeVar("T")
 # Starting a process and its imports takes about as long as reading this many (compressed) bytes of images.
@@ -38,25 +37,14 @@ def each_case(
         A `CaseFailure` in place of the result of a case whose process died.
     """
     n = _n_processes(work, workers)
-    if n < 2:
-        for case, files in work.items():
-            yield case, function(files)
-        return
-    with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
-        yield from _from_pool(pool, function, work)
-
-
-def _from_pool(
-    pool: Executor, function: Callable[[CaseFiles], T], work: Mapping[str, CaseFiles]
-) -> Iterator[tuple[str, T | CaseFailure]]:
-    futures = {pool.submit(function, files): case for case, files in work.items()}
-    for future in as_completed(futures):
-        case = futures[future]
-        try:
-            yield case, future.result()
-        except BrokenProcessPool:
+    for files, result in run_each(function, list(work.values()), workers=n, processes=n > 1):
+        if isinstance(result, BrokenExecutor):
             reason = "its process died, most likely for want of memory; try with fewer workers (-np 1)"
-            yield case, CaseFailure(case, reason)
+            yield files.case, CaseFailure(files.case, reason)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            yield files.case, result
 
 
 def _n_processes(work: Mapping[str, CaseFiles], workers: int | None) -> int:

@@ -14,6 +14,7 @@ from bts_auto.errors import DataError
 BACKGROUND = "background"
 IGNORE = "ignore"
 _WHERE = "dataset.json"
+_HALF = 0.5
 # Names of tissues in the BraTS challenges 2012 to 2025 and in datasets made from them, in the spelling of `_plain`.
 _NECROSIS = ("necrosis", "necrotic", "necrotic_core", "necrotic_tumor_core", "ncr", "nc", "ncr_net", "netc")
 _NON_ENHANCING = ("non_enhancing", "nonenhancing", "non_enhancing_tumor", "non_enhancing_tumor_core", "net", "net_ncr")
@@ -173,25 +174,32 @@ class Labels:
         """For each network channel the integers that belong to it."""
         return tuple(self.values[name] for name in self.outputs)
 
-    def decode(self, scores: np.ndarray) -> np.ndarray:
+    def decode(self, scores: np.ndarray, limits: Sequence[float] | None = None) -> np.ndarray:
         """Turn scores into a label map.
 
         Parameters
         ----------
         scores : ndarray, shape (k, ...)
             One entry per `outputs`. Plain labels: anything monotone in the probability; regions: probabilities.
+        limits : sequence of float, optional
+            A threshold for each foreground label or region, in order; default: 0.5. Plain labels are compared after
+            each probability was divided by its threshold, background's by 0.5.
 
         Returns
         -------
         ndarray of uint8 (uint16 above 255 labels), shape (...)
-            Plain labels: the best; regions: painted in order where the probability exceeds 0.5.
+            Plain labels: the best; regions: painted in order where the probability exceeds the threshold.
         """
         kind = np.uint8 if max(self.known_values) < 256 else np.uint16  # nnU-Net's types
         if not self.has_regions:
+            if limits is not None:
+                scale = np.array([1.0, *(_HALF / limit for limit in limits)], np.float32)
+                scores = scores * scale.reshape(-1, *[1] * (scores.ndim - 1))
             return np.array([value[0] for value in self.members()], dtype=kind)[np.argmax(scores, axis=0)]
         out = np.zeros(scores.shape[1:], dtype=kind)
-        for painted, score in zip(self.regions_class_order, scores, strict=True):
-            out[score > 0.5] = painted
+        limits = [_HALF] * len(scores) if limits is None else limits
+        for painted, score, limit in zip(self.regions_class_order, scores, limits, strict=True):
+            out[score > limit] = painted
         return out
 
     def for_submission(self, mask: np.ndarray) -> np.ndarray:

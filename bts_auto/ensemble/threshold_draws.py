@@ -100,7 +100,8 @@ class DrawSearch:
     def dice(self, case: CaseCounts, limits: np.ndarray) -> float:
         """Mean Dice of a case over the scored regions; a region that is empty in both counts 1."""
         size = 1 + max(self._labels.known_values)
-        couples = self._painted(case.steps, limits) * size + case.reference
+        predicted = self._labels.decode(case.steps / np.float32(self._steps), list(limits))
+        couples = predicted.astype(np.int64) * size + case.reference
         confusion = np.bincount(couples, case.counts, size * size).reshape(size, size)
         values = []
         for members in self._regions.values():
@@ -108,16 +109,6 @@ class DrawSearch:
             both, either = confusion[np.ix_(own, own)].sum(), confusion[own].sum() + confusion[:, own].sum()
             values.append(2 * both / either if either else 1.0)
         return float(np.mean(values))
-
-    def _painted(self, steps: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """The label of each voxel, as the rule `thresholds` decides."""
-        if not self._labels.has_regions:
-            scale = np.concatenate([[1.0], 0.5 / limits])
-            return np.array([value[0] for value in self._labels.members()])[np.argmax(steps * scale[:, None], axis=0)]
-        out = np.zeros(steps.shape[1], np.int64)
-        for painted, own, limit in zip(self._labels.regions_class_order, steps, limits, strict=True):
-            np.copyto(out, painted, where=own > np.uint16(np.rint(limit * self._steps)))
-        return out
 
 
 def _at_random(objective: Objective, names: Sequence[str], draws: int, seed: int) -> np.ndarray:

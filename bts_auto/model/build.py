@@ -9,26 +9,7 @@ from torch import Tensor, nn
 
 from bts_auto import registry
 from bts_auto.errors import ModelError
-from bts_auto.plan.schema import Plan, SegmentationConfiguration
-
-
-def previous_stage_labels(plan: Plan, configuration: SegmentationConfiguration) -> tuple[int, ...]:
-    """The integers of a previous stage's mask that become one-hot input channels, in order; () without such a stage."""
-    if configuration.previous_stage is None:
-        return ()
-    return tuple(value for value in plan.label_set().known_values if value != 0)
-
-
-def channels(plan: Plan, configuration_name: str) -> tuple[int, int]:
-    """Input and output channels of a configuration's network.
-
-    Inputs are the images, then one one-hot channel for each label of the previous stage's mask.
-    """
-    configuration = plan.configuration(configuration_name)
-    return (
-        len(plan.channel_names) + len(previous_stage_labels(plan, configuration)),
-        len(plan.label_set().outputs),
-    )
+from bts_auto.plan.schema import Plan
 
 
 def build_network(plan: Plan, configuration_name: str, *, seed: int | None = None) -> nn.Module:
@@ -72,7 +53,7 @@ def network_with_weights(plan: Plan, configuration_name: str, state: Mapping[str
 def empty_network(plan: Plan, configuration_name: str) -> nn.Module:
     """The network without memory for its weights."""
     configuration = plan.configuration(configuration_name)
-    in_channels, out_channels = channels(plan, configuration_name)
+    in_channels, out_channels = plan.network_channels(configuration_name)
     make = registry.component("network", configuration.network.name)
     with torch.device("meta"):
         return make(

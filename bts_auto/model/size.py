@@ -49,11 +49,11 @@ def built_size(plan: Plan, name: str) -> NetworkSize:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from bts_auto.model.build import channels, empty_network
+    from bts_auto.model.build import empty_network
 
     network = empty_network(plan, name).eval()
     network.deep_supervision = False  # type: ignore[assignment]
-    patch = torch.empty(1, channels(plan, name)[0], *plan.configuration(name).patch_size, device="meta")
+    patch = torch.empty(1, plan.network_channels(name)[0], *plan.configuration(name).patch_size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(patch)
     parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -324,10 +324,13 @@ class Plan(Document):
 
         Inputs are the images, then one one-hot channel for each label of a previous stage's mask.
         """
-        labels = self.label_set()
-        staged = self.configuration(name).previous_stage is not None
-        masks = sum(1 for value in labels.known_values if value != 0) if staged else 0
-        return len(self.channel_names) + masks, len(labels.outputs)
+        return len(self.channel_names) + len(self.previous_stage_labels(name)), len(self.label_set().outputs)
+
+    def previous_stage_labels(self, name: str) -> tuple[int, ...]:
+        """The integers of a previous stage's mask that become one-hot input channels, in order; () without a stage."""
+        if self.configuration(name).previous_stage is None:
+            return ()
+        return tuple(value for value in self.label_set().known_values if value != 0)
 
     def check(self) -> None:
         """Check that all configurations are complete, that their components exist, and that stages name each other.

@@ -15,17 +15,15 @@ def nesting(mask: np.ndarray, context: Context, options: NestingOptions) -> np.n
     itself is always nested, so without probabilities, or with plain labels, nothing changes.
     """
     labels = context.labels
-    out = mask.copy()
     if not labels.has_regions or context.probabilities is None:
-        return out
-    out[...] = 0
+        return mask.copy()
     regions = [set(labels.values[name]) for name in labels.foreground]
-    for channel, (inner, painted) in enumerate(zip(regions, labels.regions_class_order, strict=True)):
-        allowed = context.probabilities[channel] > options.threshold
+    inside = context.probabilities > options.threshold
+    for channel, inner in enumerate(regions):
         for other, outer in enumerate(regions):
             if inner < outer:
-                allowed &= context.probabilities[other] > options.threshold
-        out[allowed] = painted
+                inside[channel] &= context.probabilities[other] > options.threshold
+    out = labels.decode(inside).astype(mask.dtype)
     # Rules that came before may have emptied voxels; they stay empty.
     out[mask == 0] = 0
     return out

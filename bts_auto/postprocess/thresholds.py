@@ -33,11 +33,5 @@ def thresholds(mask: np.ndarray, context: Context, options: ThresholdsOptions) -
     for name, value in options.values.items():
         if name not in labels.foreground or not 0 < value < 1:
             raise PlanError(f"no threshold {value} for '{name}'", mend=f"name one of {', '.join(labels.foreground)}")
-    limits = [options.values.get(name, _DEFAULT) for name in labels.outputs]
-    if not labels.has_regions:
-        scale = np.array([_DEFAULT / limit for limit in limits], np.float32)
-        return labels.decode(context.probabilities * scale[:, None, None, None]).astype(mask.dtype)
-    out = np.zeros_like(mask)
-    for painted, limit, probability in zip(labels.regions_class_order, limits, context.probabilities, strict=True):
-        out[probability > limit] = painted
-    return out
+    limits = [options.values.get(name, _DEFAULT) for name in labels.foreground]
+    return labels.decode(context.probabilities, limits).astype(mask.dtype)

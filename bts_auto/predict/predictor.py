@@ -18,7 +18,6 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.volume import Geometry, Volume
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
-from bts_auto.model.build import channels, previous_stage_labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
 from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_dropout
@@ -231,7 +230,7 @@ class CasePredictor:
                 engine=engine,
                 device=self.device,
                 precision=precision,
-                example=(1, channels(self.plan, self.configuration_name)[0], *smallest_tile(self.configuration)),
+                example=(1, self.plan.network_channels(self.configuration_name)[0], *smallest_tile(self.configuration)),
                 converted=None if converted is None else converted(fold),
             )
             for fold, network in zip(folds, networks, strict=True)
@@ -343,10 +342,12 @@ class CasePredictor:
         if self._previous is None:
             return prepared.image
         before = self._previous.prepare(volume)
-        # Not post-processed: in training the second stage saw the first one's plain masks.
-        mask = self._previous.export(self._previous.run(volume, before), before.steps)
+        scores = self._previous.run(volume, before)
+        # As its validation left it, which is what the second stage saw in training.
+        mask = self._previous.export(scores, before.steps)
+        mask = self._previous.postprocess(mask, volume, scores, before.steps)
         on_grid = prepare_mask(mask, prepared.steps, self.configuration)
-        return guided(prepared.image, on_grid, previous_stage_labels(self.plan, self.configuration))
+        return guided(prepared.image, on_grid, self.plan.previous_stage_labels(self.configuration_name))
 
     def predict_prepared(self, image: np.ndarray | torch.Tensor) -> np.ndarray:
         """Scores of a prepared image.
@@ -436,7 +437,7 @@ def guided(image: np.ndarray, mask: np.ndarray, values: Sequence[int]) -> np.nda
     mask : ndarray of int, shape (z, y, x)
         The previous stage's, on the image's grid.
     values : sequence of int
-        The labels, see :func:`bts_auto.model.build.previous_stage_labels`.
+        The labels, see :func:`bts_auto.plan.schema.Plan.previous_stage_labels`.
 
     Returns
     -------

@@ -18,9 +18,9 @@ from bts_auto.errors import CaseFailure
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.pool import run_each
 from bts_auto.preprocess.jobs import Job, Outcome, Target, outdated, reason, run
 from bts_auto.preprocess.normalise import DATASET_DEPENDENT
-from bts_auto.preprocess.pool import run_each
 from bts_auto.preprocess.sources import FileHashes
 from bts_auto.preprocess.store import STORE_VERSION, CaseStore
 

@@ -12,7 +12,7 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.partial import told
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.scores import Scores
-from bts_auto.model.build import network_with_weights, previous_stage_labels
+from bts_auto.model.build import network_with_weights
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.predict.predictor import CasePredictor, guided
 from bts_auto.preprocess.masks import MaskStore
@@ -77,7 +77,7 @@ class VolumeJudge:
         stored = self._store.open(case)
         image = np.asarray(stored.image[:], np.float32)
         if self._previous is not None:
-            values = previous_stage_labels(self._plan, predictor.configuration)
+            values = self._plan.previous_stage_labels(self._name)
             image = guided(image, self._previous.whole(case), values)
         scores = predictor.predict_prepared(image)
         if self._labels.has_regions and predictor.averages_logits:

@@ -15,13 +15,12 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.partial import told
 from bts_auto.data.raters import RaterMasks, read_reference
 from bts_auto.data.raw import CaseFiles
-from bts_auto.data.readers import read_mask, write_mask
+from bts_auto.data.readers import read_mask, read_volume, write_mask
 from bts_auto.errors import BtsError, CaseFailure
 from bts_auto.evaluate.case import CaseScores, score_case
 from bts_auto.evaluate.scores import Scores
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import hash_json, read_json, write_json
-from bts_auto.model.build import previous_stage_labels
 from bts_auto.model.fold import TrainedFold
 from bts_auto.predict.predictor import CasePredictor, guided
 from bts_auto.predict.probabilities import write_probabilities
@@ -65,7 +64,8 @@ class HeldOut:
         image = np.asarray(self.store.open(case).image[:], np.float32)
         if self.previous is None:
             return image
-        return guided(image, self.previous.whole(case), previous_stage_labels(self.fold.plan, self.fold.configuration))
+        values = self.fold.plan.previous_stage_labels(self.fold.configuration_name)
+        return guided(image, self.previous.whole(case), values)
 
     def steps(self, case: str) -> SpatialSteps:
         """The way between the original grid and the network's."""
@@ -115,7 +115,8 @@ def validate_fold(
     folder = held_out.fold.folder / VALIDATION
     folder.mkdir(parents=True, exist_ok=True)
     predictor = held_out.predictor(tta=tta, step_size=step_size)
-    made_by = predictor.describe() | {"tta": tta}
+    rules = [rule.model_dump(mode="json") for rule in held_out.fold.configuration.postprocessing]
+    made_by = predictor.describe() | {"tta": tta, "postprocessing": rules}
     del made_by["plan"]  # says nothing more, and changes with what validation finds
     if held_out.previous is not None:
         made_by["previous"] = [held_out.previous.record(case) for case in cases]
@@ -156,7 +157,7 @@ def _mask(case: str, held_out: HeldOut, predictor: CasePredictor, folder: Path) 
         return read_mask(path)[0]
     steps = held_out.steps(case)
     scores = predictor.predict_prepared(held_out.image(case))
-    mask = predictor.export(scores, steps)
+    mask = _corrected(predictor.export(scores, steps), case, held_out, predictor, scores)
     # For choosing among ensembles; the mask is written last and says that both are there.
     write_probabilities(
         cache,
@@ -168,6 +169,16 @@ def _mask(case: str, held_out: HeldOut, predictor: CasePredictor, folder: Path) 
     )
     write_mask(path, mask, steps.geometry)
     return mask
+
+
+def _corrected(
+    mask: np.ndarray, case: str, held_out: HeldOut, predictor: CasePredictor, scores: np.ndarray
+) -> np.ndarray:
+    """The mask after the configuration's own rules, so that what is scored is what prediction gives."""
+    if not held_out.fold.configuration.postprocessing:
+        return mask
+    volume = read_volume(held_out.references[case].images, held_out.fold.plan.channel_names, nan_to_zero=True)
+    return predictor.postprocess(mask, volume, scores, held_out.steps(case))
 
 
 def mean_dice(scores: Scores, labels: Labels) -> dict[str, float]:

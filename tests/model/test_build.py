@@ -6,30 +6,29 @@ import pytest
 import torch
 
 from bts_auto.errors import ModelError
-from bts_auto.model.build import build_network, channels, network_with_weights, previous_stage_labels
+from bts_auto.model.build import build_network, network_with_weights
 from tests.model.tiny import NAME, REGIONS, tiny_plan
 
 
 def test_channels_are_images_and_labels() -> None:
-    assert channels(tiny_plan(), NAME) == (2, 3)
+    assert tiny_plan().network_channels(NAME) == (2, 3)
 
 
 def test_a_second_stage_also_sees_the_first_ones_labels() -> None:
-    assert channels(tiny_plan(), "3d_cascade_fullres") == (4, 3)
+    assert tiny_plan().network_channels("3d_cascade_fullres") == (4, 3)
 
 
 def test_regions_have_no_background_channel() -> None:
-    assert channels(tiny_plan(**REGIONS), NAME) == (2, 2)
+    assert tiny_plan(**REGIONS).network_channels(NAME) == (2, 2)
 
 
 def test_a_second_stage_of_regions_sees_the_labels_that_the_mask_holds() -> None:
-    plan = tiny_plan(**REGIONS)
-    assert previous_stage_labels(plan, plan.configuration("3d_cascade_fullres")) == (1, 2)
+    assert tiny_plan(**REGIONS).previous_stage_labels("3d_cascade_fullres") == (1, 2)
 
 
 def test_the_ignore_label_is_no_channel() -> None:
     plan = tiny_plan(labels={"background": 0, "edema": 1, "core": 2, "ignore": 3})
-    assert channels(plan, "3d_cascade_fullres") == (4, 3)
+    assert plan.network_channels("3d_cascade_fullres") == (4, 3)
 
 
 def test_weights_are_drawn_from_the_plans_seed() -> None:

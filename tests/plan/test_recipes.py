@@ -37,6 +37,15 @@ def test_every_shipped_recipe_fits_every_plan(recipe: Recipe, shape: tuple[int, 
     assert recipe.about
 
 
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+def test_every_shipped_recipe_names_its_source_and_reports_plausible_figures(recipe: Recipe):
+    assert recipe.source
+    for figures in recipe.reported.values():
+        assert {"WT", "TC", "ET"} == set(figures["dice"])
+        assert all(0 < value <= 1 for value in figures["dice"].values())
+        assert all(0 < value < 374 for value in figures.get("hd95", {}).values())
+
+
 def test_fields_are_laid_over_every_configuration(large: Plan, tmp_path: Path):
     made = apply_recipe(large, _write(tmp_path, "short", configuration={"training": {"epochs": 9}}))
     assert made.recipe == "short"

@@ -15,11 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from bts_auto import registry
 from bts_auto.data.readers import read_mask, read_volume
 from bts_auto.data.volume import Geometry, Volume
 from bts_auto.model.nnunet import import_nnunet
 from bts_auto.predict.engine import build_engine, has_openvino
 from bts_auto.predict.predictor import CasePredictor
+from tests.networks.test_contract import build, image
 
 MODEL = "nnunet_model/nnUNetTrainer__nnUNetPlans_1__3d_fullres"
 REGIONS = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)}
@@ -181,3 +183,15 @@ def tumour_of(real_data: Path, patient: str) -> tuple[Volume, np.ndarray]:
     box = tuple(slice(max(0, m - 48), max(0, m - 48) + 96) for m in middle)
     array = volume.array[(slice(None), *box)]
     return Volume(array, Geometry(array.shape[1:], volume.geometry.spacing), volume.channels), mask[box]
+
+
+@needs_openvino
+@pytest.mark.parametrize("name", registry.names("network"))
+@pytest.mark.slow
+def test_every_network_is_the_same_in_openvino(name):
+    network = build(name).eval().requires_grad_(False)
+    network.deep_supervision = False
+    first, other = image("isotropic"), image("odd")
+    engine = build_engine(network, engine="openvino", device="cpu", precision="fp32", example=tuple(first.shape))
+    for batch in (first, other):
+        np.testing.assert_allclose(engine.logits(batch).numpy(), network(batch)["logits"][0].numpy(), atol=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 
 from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
 from bts_auto.data.raw import RawDataset
+from bts_auto.data.readers import read_mask
 from bts_auto.data.splits import Split
 from bts_auto.errors import DataError, ModelError, PlanError
 from bts_auto.evaluate.scores import Scores
@@ -366,3 +368,16 @@ def test_cases_are_drawn_as_often_as_their_table_says(
     plan = prepared.plan.replaced(NAME, "training", {"case_weights": "weight"})
     prepared.train(tmp_path / "fold", plan=plan, raw=raw, validate=False)
     assert drawn == {"case_001"}
+
+
+def test_validation_applies_the_configurations_own_rules(prepared: Prepared, tmp_path: Path) -> None:
+    prepared.train(tmp_path, epochs=1)
+    path = tmp_path / "plan.json"
+    plan = json.loads(path.read_text())
+    rule = {"name": "minimum_size", "options": {"voxels": 10**6}}
+    for entry in plan["configurations"].values():
+        entry["postprocessing"] = [rule]
+    path.write_text(json.dumps(plan))
+    held_out = HeldOut(TrainedFold(tmp_path), prepared.store, prepared.raw.training_cases(), device="cpu")
+    assert not validate_fold(held_out, CASES[3:]).failures
+    assert not read_mask(tmp_path / "validation" / "case_003.nii.gz")[0].any()

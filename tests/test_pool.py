@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import pytest
 
-from bts_auto.preprocess.pool import run_each
+from bts_auto.pool import run_each
 
 
 def square(n: int) -> int:
