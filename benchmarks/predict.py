@@ -2,7 +2,8 @@
 
     python benchmarks/predict.py                     # goes on where it was stopped
     python benchmarks/predict.py --only plain        # without mirroring
-    python benchmarks/predict.py --unseen FOLD       # also: what bf16 and --fast cost on the case that FOLD held out
+    python benchmarks/predict.py --unseen FOLD       # also: what bf16 and --fast cost on the cases that FOLD held out
+                                                     # (a validated fold of ours, say of benchmarks/main_job.py)
 
 The mirrored part goes case by case, each a process of its own on both sides, as it takes nnU-Net minutes a case.
 
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from measure import Ledger, measure
-from peer import cache, nnunet_bin, real_data
+from peer import cache, fresh, nnunet_bin, real_data
 
 MODEL = "nnunet_model/nnUNetTrainer__nnUNetPlans_1__3d_fullres"
 DATASET = "Dataset021_BraTS2013"
@@ -222,6 +223,34 @@ def share_of_peak(folder: Path, ledger: Ledger, chosen: list[str]) -> None:
             )
 
 
+def unseen(folder: Path, fold: Path, device: str) -> None:
+    """Print what precision and `--fast` cost a fold of ours on the cases that it held out."""
+    scans, out = fresh(folder / "unseen" / "scans"), folder / "unseen"
+    cases = sorted(path.name.removesuffix(".nii.gz") for path in (fold / "validation").glob("*.nii.gz"))
+    for path in images().glob("*.nii.gz"):
+        if path.name.rpartition("_")[0] in cases:
+            (scans / path.name).symlink_to(path)
+    expert = {case: mask for case, mask in masks(real_data() / DATASET / "labelsTr").items() if case in cases}
+    exact: dict[str, dict[str, np.ndarray]] = {}
+    print(f"\n{', '.join(cases)}, which the fold has not seen:")
+    how = {"mirrored": [], "plain": ["--no-tta"]}
+    contenders = {f"{name} {p}": [*o, "--precision", p] for name, o in how.items() for p in ("fp32", "bf16")}
+    for name, options in {**contenders, "--fast": ["--fast"]}.items():
+        made = fresh(out / name.replace(" ", "_"))
+        command = [str(Path(sys.executable).parent / "bts_predict"), "-i", str(scans), "-o", str(made), "-m", str(fold)]
+        measured = measure([*command, "--device", device, *options], log=out / "log.txt")
+        found = masks(made)
+        scores = "  ".join(f"{region} {value:.4f}" for region, value in region_dice(found, expert).items())
+        line = f"{name:15} {measured.seconds:6.1f} s  against the expert: {scores}"
+        kind = name.split()[0]
+        if name.endswith("fp32"):
+            exact[kind] = found
+        elif kind in exact:
+            same = region_dice(found, exact[kind])
+            line += "  with fp32: " + "  ".join(f"{region} {value:.4f}" for region, value in same.items())
+        print(line)
+
+
 def main() -> int:
     """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -245,6 +274,8 @@ def main() -> int:
                         program = nnunet if name in peer else ours
                         program(folder, name, options, arguments.device, ledger, scans)
     report(folder, ledger, arguments.only, arguments.device)
+    if arguments.unseen is not None:
+        unseen(folder, arguments.unseen, arguments.device)
     return 0
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from bts_auto.errors import PlanError
-from bts_auto.predict.tiles import Grid, axis_positions, divisors, gaussian_weights, tile_size
+from bts_auto.predict.tiles import Grid, axis_positions, axis_weights, divisors, gaussian_weights, tile_size
 from tests.predict.models import make_configuration
 
 # compute_steps_for_sliding_window of nnunetv2 2.8.1 for these image sizes, tile sizes and steps.
@@ -90,3 +90,11 @@ def test_divisors_are_products_of_strides():
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
     stages = {"n_stages": 3, "features_per_stage": (4, 8, 8), "kernel_sizes": ((3,) * 3,) * 3}
     assert divisors(make_configuration(strides=strides, **stages)) == (2, 4, 4)
+
+
+@pytest.mark.parametrize("tile", [1, 2, 7, 8, 64, 80, 129])
+def test_weights_along_an_axis_are_scipys_filter_of_an_impulse(tile):
+    impulse = np.zeros(tile)
+    impulse[tile // 2] = 1
+    expected = gaussian_filter1d(impulse, tile / 8, mode="constant")
+    np.testing.assert_allclose(axis_weights(tile), expected / expected.max(), rtol=1e-14, atol=0)
