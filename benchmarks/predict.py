@@ -160,7 +160,7 @@ def floating_point_operations(folder: Path) -> float:
 
 def tiles_of_cases(folder: Path) -> int:
     """Tiles of the planned size that cover all cases."""
-    from bts_auto.data.raw import find_cases
+    from bts_auto.data.incoming import find_cases
     from bts_auto.data.readers import read_volume
     from bts_auto.model.fold import find_folds
     from bts_auto.predict.window import count_tiles

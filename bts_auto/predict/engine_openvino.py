@@ -66,7 +66,12 @@ class OpenVinoEngine:
         self._network = network
         self._converted = None if converted is None else _named(converted, openvino.get_version())
         self._core = openvino.Core()
-        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        self._settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            # Threads that are tied to cores wait for whatever else runs there; free ones were 2 % faster alone too.
+            "ENABLE_CPU_PINNING": False,
+        }
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._model = self._load()
         if self._model is None and example is not None:
