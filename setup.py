@@ -55,6 +55,8 @@ setup(
             "surface-distance>=0.1",
             "psutil>=5.9",
             "jsonschema>=4.18",
+            "openvino>=2025.0",
+            "optuna>=3.0",
             "distributed>=2024.8",
         ],
         "dev": ["ruff", "mypy", "pre-commit"],
