@@ -106,7 +106,9 @@ def test_a_folder_that_does_not_exist_is_refused(folder):
 def test_ctrl_c_ends_the_command_with_130_and_whole_masks(folder, device):
     package = export_package([tiny_fold(folder)], folder / "model.zip")
     (folder / "out").mkdir()
-    code = "import sys; from bts_auto.cli.predict import main; sys.exit(main())"
+    # A shell starts what runs in the background with Ctrl-C switched off, and so might whatever runs this test.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from bts_auto.cli.predict import main; sys.exit(main())"
     options = ["--watch", "in", "-o", "out", "-m", str(package), "--engine", "torch", "--device", device]
     command = [sys.executable, "-c", code, *options]
     for path in (folder / "made").glob("anna*"):
@@ -117,7 +119,7 @@ def test_ctrl_c_ends_the_command_with_130_and_whole_masks(folder, device):
             time.sleep(0.1)
         helpers = psutil.Process(started.pid).children(recursive=True)
         started.send_signal(signal.SIGINT)
-        said = started.communicate()[1]
+        said = started.communicate(timeout=60)[1]
     assert started.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
