@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.place import Outcome, locate
+from bts_auto.steps.place import Outcome, locate, locate_for_model
 from bts_auto.steps.prediction import fold_names, trained
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def install_model(
     package: Path, *, dataset: str | int | None = None, workspace: Path | None = None, observer: Observer = SILENT
 ) -> Outcome:
     """Unpack a model package into the results of a dataset."""
-    from bts_auto.model.package import install_package
+    from bts_auto.model.package import install_package, open_package
 
-    place = locate(dataset, workspace, observer)
+    place = locate_for_model(dataset, workspace, lambda: open_package(package)[0].plan.dataset_name, observer)
     folds = install_package(package, place.results)
     lines = tuple(f"installed: {fold.folder}" for fold in folds)
     return Outcome(len(folds), (), {"folds": [str(fold.folder) for fold in folds]}, lines)
@@ -118,7 +118,12 @@ def import_nnunet_model(
     from bts_auto.model.package import export_package
 
     if output is None:
-        place = locate(dataset, workspace, observer)
+
+        def own_name() -> str:
+            with tempfile.TemporaryDirectory(prefix="bts_import_") as folder:
+                return import_nnunet(source, Path(folder), recipe=recipe)[0].plan.dataset_name
+
+        place = locate_for_model(dataset, workspace, own_name, observer)
         folds = import_nnunet(source, place.results, recipe=recipe, observer=observer)
         where = [str(fold.folder) for fold in folds]
         return Outcome(len(folds), (), {"folds": where}, tuple(f"imported: {path}" for path in where))

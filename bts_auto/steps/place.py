@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,39 @@ def locate(dataset: str | int | None, workspace: Path | None, observer: Observer
     found = Workspace.locate(workspace)
     name = found.dataset(dataset)
     observer.note(f"dataset: {name}")
+    return Place(name, found.raw / name, found.preprocessed / name, found.results / name)
+
+
+def locate_for_model(
+    dataset: str | int | None, workspace: Path | None, own_name: Callable[[], str], observer: Observer = SILENT
+) -> Place:
+    """Find the folders of a dataset that a model is brought in for; the dataset itself need not be there.
+
+    Parameters
+    ----------
+    own_name : callable
+        Returns the name of the dataset that the model was trained on; asked only where `dataset` is not there. Its
+        folder gets this name, with the number of `dataset` where that is one.
+
+    Raises
+    ------
+    DataError
+        When it is not clear which of several datasets is meant, or `dataset` is not there and is not a number.
+    """
+    from bts_auto.data.raw import NAME
+    from bts_auto.data.workspace import Workspace
+
+    found = Workspace.locate(workspace)
+    try:
+        return locate(dataset, workspace, observer)
+    except DataError:
+        wanted = None if dataset is None else str(dataset)
+        if (wanted is None and found.datasets()) or (wanted is not None and not wanted.isdigit()):
+            raise
+        given = NAME.fullmatch(own_name())
+        number, rest = (given[1], given[2]) if given else ("1", "Imported")
+        name = f"Dataset{int(wanted or number):03d}_{rest}"
+    observer.note(f"dataset: {name}, of which only results are there")
     return Place(name, found.raw / name, found.preprocessed / name, found.results / name)
 
 

@@ -1,0 +1,45 @@
+"""Models that are brought into a workspace."""
+
+from pathlib import Path
+
+import pytest
+
+from bts_auto import steps
+from bts_auto.data.workspace import Workspace
+from bts_auto.errors import DataError
+from bts_auto.steps.place import locate_for_model
+from tests.model.test_package import package  # noqa: F401 - a fixture
+
+
+def named() -> str:
+    return "Dataset021_BraTS"
+
+
+def asked() -> str:
+    raise AssertionError("the model was asked")
+
+
+def test_a_model_takes_its_datasets_name_where_the_dataset_is_not_there(tmp_path: Path):
+    assert locate_for_model(None, tmp_path, named).results == tmp_path / "results" / "Dataset021_BraTS"
+    assert locate_for_model(7, tmp_path, named).name == "Dataset007_BraTS"
+
+
+def test_a_model_goes_to_the_dataset_that_is_there(tmp_path: Path):
+    (tmp_path / "raw" / "Dataset007_Mine").mkdir(parents=True)
+    assert locate_for_model("7", tmp_path, asked).name == "Dataset007_Mine"
+
+
+@pytest.mark.parametrize("dataset", ["Mine", None])
+def test_which_dataset_must_be_clear(tmp_path: Path, dataset):
+    for name in ("Dataset001_One", "Dataset002_Two"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+    with pytest.raises(DataError):
+        locate_for_model(dataset, tmp_path, asked)
+
+
+def test_a_package_is_installed_into_an_empty_workspace(package: Path, tmp_path: Path):  # noqa: F811
+    workspace = tmp_path / "workspace"
+    steps.install_model(package, dataset=5, workspace=workspace)
+    (name,) = Workspace.locate(workspace).datasets()
+    assert name.startswith("Dataset005_")
+    assert list((workspace / "results" / name).glob("*/fold_*/checkpoint.safetensors"))
