@@ -111,7 +111,7 @@ def call(command: list[str], log: Path, environment: dict[str, str]) -> None:
 
 def compare(kind: Kind, folder: Path) -> list[str]:
     """Train what is missing, predict with both, and say how the masks agree."""
-    environment = nnunet_environment(folder) | {"nnUNet_n_proc_DA": "0"}
+    environment = nnunet_environment(folder) | {"nnUNet_n_proc_DA": "1"}
     images, log = write(kind, folder / "raw"), folder / f"{kind.dataset}.log"
     model = folder / "nnunet_results" / kind.name / kind.model
     if not (folder / "nnunet_preprocessed" / kind.name / f"{kind.plans}_{kind.configuration}").exists():

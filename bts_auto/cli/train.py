@@ -22,12 +22,15 @@ _PLATEAU_EPOCHS = 50
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    from bts_auto.train.launch import launched
+    from bts_auto.train.launch import launched, leave
 
     parser, launch = _parser(), launched()
     if launch is not None and launch.rank > 0:
-        return _train_along(parser, argv, launch)
-    return common.run(parser, argv, _work)
+        status = _train_along(parser, argv, launch)
+    else:
+        status = common.run(parser, argv, _work)
+    leave(status)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,19 @@ class Launch:
     local_rank: int
     local_size: int
     size: int
+
+
+def leave(status: int) -> None:
+    """End a process that torchrun has started, with `status`, without taking the interpreter down; else do nothing.
+
+    A first process was once seen to abort ("terminate called without an active exception", a thread of a library that
+    is still running when it is destroyed), and torchrun counts that as a failed training. Nothing is left to be done
+    here: all files are written, and the group of processes was left.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def launched() -> Launch | None:
