@@ -233,7 +233,7 @@ def unseen(folder: Path, fold: Path, device: str) -> None:
     expert = {case: mask for case, mask in masks(real_data() / DATASET / "labelsTr").items() if case in cases}
     exact: dict[str, dict[str, np.ndarray]] = {}
     print(f"\n{', '.join(cases)}, which the fold has not seen:")
-    how = {"mirrored": [], "plain": ["--no-tta"]}
+    how = {"plain": ["--no-tta"], "mirrored": []}
     contenders = {f"{name} {p}": [*o, "--precision", p] for name, o in how.items() for p in ("fp32", "bf16")}
     for name, options in {**contenders, "--fast": ["--fast"]}.items():
         made = fresh(out / name.replace(" ", "_"))
