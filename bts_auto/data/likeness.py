@@ -22,6 +22,8 @@ from bts_auto.documents import Document
 
 # A voxel or a head that is so many times larger or smaller than any of training.
 FAR_SPACING, FAR_SIZE = 1.5, 1.25
+# Where only the median voxel of training is known, one so many times as long or as short is worth a word.
+_FAR_FROM_MEDIAN = 3.0
 # A joint histogram is unlike when it is so many times as far as the furthest of training, and at least so far.
 FAR_HISTOGRAM, LEAST_DISTANCE = 1.35, 0.02
 # Channels look exchanged when the given order is so many times as far as the other.
@@ -171,3 +173,12 @@ def _plain(histogram: np.ndarray) -> tuple[tuple[float, ...], ...]:
 def _furthest(histograms: list[np.ndarray]) -> float:
     total, n = np.sum(histograms, axis=0), len(histograms)
     return round(max(divergence(one, (total - one) / (n - 1)) for one in histograms), _DIGITS)
+
+
+def spacing_remarks(spacing: Sequence[float], usual: Sequence[float]) -> tuple[str, ...]:
+    """A remark where the voxels of a scan (mm, any order of axes) are far from the training data's median."""
+    own, median = sorted(spacing), sorted(usual)
+    if all(1 / _FAR_FROM_MEDIAN <= mm / theirs <= _FAR_FROM_MEDIAN for mm, theirs in zip(own, median, strict=True)):
+        return ()
+    words = [" x ".join(f"{mm:.3g}" for mm in spacing) for spacing in (own, median)]
+    return (f"voxels of {words[0]} mm, the training data had {words[1]} mm",)

@@ -118,7 +118,9 @@ class JointPredictor:
         made = _Joint(mask, volume.geometry, self.labels, timings=timings, members=tuple(parts))
         with timed(timings, "confidence"):
             dice = self._predicted_dice(made, brain)
-            remarks = self._remarks(volume, dice)
+            # What is known of all training cases says more than their median, which is all that a member knows.
+            general = parts[0].remarks if self.best.training is None else ()
+            remarks = (*general, *self._remarks(volume, dice))
         return replace(made, predicted_dice=dice, remarks=remarks, members=made.members if keep_scores else ())
 
     def _predicted_dice(self, made: _Joint, brain: np.ndarray) -> dict[str, float] | None:

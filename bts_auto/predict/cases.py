@@ -20,8 +20,6 @@ from bts_auto.predict.output import CaseOutput
 from bts_auto.predict.pipeline import staged
 from bts_auto.predict.predictor import Segmenter, timed
 
-# A voxel this many times as long or as short as the training data's median is worth a word.
-_FAR_SPACING = 3.0
 # Cases that a worker gets at once, so that it reads one while it works on another; and shares for each worker, so that
 # all are done at about the same time.
 _MOST_AT_ONCE, _SHARES = 4, 4
@@ -113,7 +111,6 @@ class CaseTask:
             return _Begun(volume, prepared, timings)
 
         def work(case: CaseOutput, begun: _Begun) -> tuple[_Begun, Any]:
-            remarks[case.files.case] = _unusual(begun.volume, predictor.plan)
             with timed(begun.timings, "network"):
                 return begun, predictor.run(begun.volume, begun.prepared)
 
@@ -123,7 +120,7 @@ class CaseTask:
                 begun.volume, begun.prepared, answer, timings=begun.timings, keep_scores=case.extras.need_scores
             )
             case.write(made, predictor)
-            remarks[case.files.case] += made.remarks
+            remarks[case.files.case] = made.remarks
 
         for case, error in staged(cases, begin, work, end):
             name = case.files.case
@@ -183,13 +180,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         text = "no space is left for its files - make room, and the same command goes on"
     return " ".join(text.split())
-
-
-def _unusual(volume: Volume, plan: Plan) -> tuple[str, ...]:
-    """A remark where a scan's voxels are far from the training data's; it is segmented all the same."""
-    usual = sorted(plan.original_median_spacing_after_transp)
-    own = sorted(volume.geometry.spacing)
-    if all(1 / _FAR_SPACING <= mine / theirs <= _FAR_SPACING for mine, theirs in zip(own, usual, strict=True)):
-        return ()
-    words = [" x ".join(f"{mm:.3g}" for mm in spacing) for spacing in (own, usual)]
-    return (f"voxels of {words[0]} mm, the training data had {words[1]} mm",)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bts_auto.data.labels import Labels
+from bts_auto.data.likeness import spacing_remarks
 from bts_auto.data.volume import Geometry, Volume
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
@@ -323,6 +324,7 @@ class CasePredictor:
             steps=prepared.steps if keep_scores else None,
             member_entropy=own if keep_scores else None,
             timings=timings,
+            remarks=spacing_remarks(volume.geometry.spacing, self.plan.original_median_spacing_after_transp),
         )
 
     def split(self, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

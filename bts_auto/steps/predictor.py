@@ -36,6 +36,10 @@ class Segmentation:
         Of each label or region on the scan's grid, where asked for.
     uncertainty : ndarray of float32, shape (z, y, x), or None
         Entropy of the averaged answer, 0 (sure) to 1, where asked for.
+    predicted_dice : dict of str to float, or None
+        Of each region, where `bts_ensemble` has fitted it.
+    remarks : tuple of str
+        What a reader of the mask should be warned of.
     """
 
     mask: np.ndarray
@@ -44,6 +48,8 @@ class Segmentation:
     seconds: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, np.ndarray] | None = None
     uncertainty: np.ndarray | None = None
+    predicted_dice: dict[str, float] | None = None
+    remarks: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the mask, in the format of the suffix."""
@@ -149,6 +155,8 @@ class Predictor:
             seconds=made.timings,
             probabilities=dict(self._predictor.probabilities(made)) if probabilities else None,
             uncertainty=self._predictor.uncertainty(made) if uncertainty else None,
+            predicted_dice=made.predicted_dice,
+            remarks=made.remarks,
         )
 
     def _volume(self, scan: Any, spacing: Sequence[float] | None) -> Volume:

@@ -106,3 +106,10 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_the_package_has_no_other_attribute():
     with pytest.raises(AttributeError, match="Predictors"):
         _ = bts_auto.Predictors
+
+
+def test_voxels_far_from_the_training_datas_are_remarked_on(predictor, tmp_path):
+    usual, far = (write_case(tmp_path / name, name, spacing=s) for name, s in (("a", (1, 1, 1)), ("b", (12, 1, 1))))
+    assert predictor.predict(usual).remarks == ()
+    (remark,) = predictor.predict(far).remarks
+    assert "voxels of" in remark
