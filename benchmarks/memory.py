@@ -25,7 +25,7 @@ from bts_auto.plan.planner import make_plan
 from bts_auto.plan.presets import PRESETS
 from bts_auto.plan.schema import Plan
 from bts_auto.plan.settings import apply_settings
-from bts_auto.steps.measure import OutOfMemory, try_steps
+from bts_auto.steps.trials import OutOfMemory, Trials
 
 SHAPE, CASES = (140, 160, 145), 200
 LABELS = {"background": 0, "necrosis": 1, "edema": 2, "enhancing": 3}
@@ -65,7 +65,8 @@ def run(name: str, preset: str, memory_gb: float, precision: Format, device: str
         "predicted": plan_memory(plan, name).peak,
     }
     try:
-        return row | {"measured": try_steps(plan, name, device=device).peak_bytes}
+        with Trials(device) as trials:
+            return row | {"measured": trials.run(plan, name).peak_bytes}
     except OutOfMemory:
         return row | {"measured": None}
 

@@ -8,10 +8,14 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_STAT = Path("/proc/stat")
+# Where processors idle for more than this share of the time, nobody had to wait for them.
+_IDLE = 0.1
 _GIB = 1 << 30
 
 
@@ -42,6 +46,29 @@ def free_memory() -> int:
     except (OSError, ValueError):
         pass
     return max(0, min(found)) if found else 4 * _GIB
+
+
+class ProcessorWatch:
+    """How much of the processors' time others take from this process, from its making on."""
+
+    def __init__(self) -> None:
+        self._begin = _processor_seconds()
+
+    def taken_by_others(self) -> float:
+        """Share in [0, 1]; 0 where processors were left over, and where the system does not tell."""
+        own, busy, idle = (now - then for now, then in zip(_processor_seconds(), self._begin, strict=True))
+        total = busy + idle
+        return max(0.0, busy - own) / total if total > 0 and idle < _IDLE * total else 0.0
+
+
+def _processor_seconds() -> tuple[float, float, float]:
+    """Seconds that this process has computed, that all processors were busy and that they were idle."""
+    try:
+        fields = [int(value) for value in _STAT.read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return time.process_time(), 0.0, 0.0
+    user, nice, system, idle, waiting, *rest = (value / os.sysconf("SC_CLK_TCK") for value in fields)
+    return time.process_time(), user + nice + system + sum(rest), idle + waiting
 
 
 def _ask_gpus(field: str) -> list[str]:

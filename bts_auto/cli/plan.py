@@ -71,6 +71,7 @@ def _from_files(arguments: argparse.Namespace, observer):
         **planning_options(arguments),
         name=arguments.name,
         output=arguments.output,
+        workspace=common.option(arguments, "workspace"),
         explain=arguments.explain,
         observer=observer,
     )

@@ -14,18 +14,22 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides the plan."""
     group = parser.add_argument_group("planning")
     group.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="memory to plan for (default: the GPU that is there, else 8)"
-    )
+        "--gpu-memory", type=float, metavar="GB",
+        help="memory of the GPU that is planned for, here or elsewhere (default: the GPU that is here)",
+    )  # fmt: skip
     group.add_argument("--preset", choices=PRESETS, help="what is sized (default: the recipe's, else plain)")
     group.add_argument(
         "--planner", choices=("nnunet", "measured"),
         help="nnU-Net's rules, or sizes by the bytes and the speed of this machine, checked by real steps "
-        "(default: nnunet)",
+        "(default: nnunet for a GPU or a named memory, measured without)",
     )  # fmt: skip
     group.add_argument(
         "--budget", metavar="TIME", help="plan one configuration that trains and validates in this time: 30m, 2h"
     )
     group.add_argument("--device", default="auto", help="what will train: cpu, cuda, cuda:1 or auto")
+    group.add_argument(
+        "--measure-again", action="store_true", help="forget how fast this machine was (preprocessed/machine.json)"
+    )
     group.add_argument("--recipe", metavar="NAME|FILE", help="a published method laid over the plan")
 
 
@@ -37,6 +41,7 @@ def planning_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "planner": arguments.planner,
         "budget": common.seconds(arguments.budget),
         "device": arguments.device,
+        "measure_again": arguments.measure_again,
         "recipe": arguments.recipe,
     }
 

@@ -9,6 +9,8 @@ from bts_auto.plan.rate import Rate, Rates
 from bts_auto.plan.schema import Expected, Plan
 
 _GB, _TERA = 2**30, 1e12
+# Nobody waits so long without having meant to.
+_LONG_S = 3 * 86400.0
 _UNITS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -38,7 +40,12 @@ def expect(plan: Plan, name: str, rate: Rate | None = None) -> Expected:
     held_out = training.validation_iterations * configuration.batch_size * compute.inference / _TERA / rate.tflops
     epoch = training.iterations * step + held_out
     return Expected(
-        memory_gb=memory, step_tflop=step_tflop, step_seconds=step, epoch_seconds=epoch, hardware=rate.hardware
+        memory_gb=memory,
+        step_tflop=step_tflop,
+        step_seconds=step,
+        epoch_seconds=epoch,
+        hardware=rate.hardware,
+        precision=rate.precision,
     )
 
 
@@ -68,4 +75,27 @@ def in_words(plan: Plan, name: str) -> str | None:
     return (
         f"{words}, {duration(expected.step_seconds)} a step, {duration(expected.epoch_seconds)} an epoch, "
         f"{duration(epochs * expected.epoch_seconds)} for {epochs} epochs"
+    )
+
+
+def too_long(seconds: float) -> bool:
+    """Whether a training lasts longer than anybody waits without having meant to."""
+    return seconds > _LONG_S
+
+
+def advice(plan: Plan) -> str | None:
+    """What to do where a training would last for days; None where none does, or a time budget was planned for."""
+    if plan.budget_seconds is not None:
+        return None
+    seconds = {
+        name: plan.configuration(name).training.epochs * expected.epoch_seconds
+        for name, expected in plan.expected.items()
+        if expected.epoch_seconds is not None
+    }
+    name = max(seconds, key=lambda name: seconds[name], default=None)
+    if name is None or not too_long(seconds[name]):
+        return None
+    return (
+        f"a fold of {name} would train for {duration(seconds[name])} on this machine; "
+        "bts_plan_and_preprocess --budget 12h plans what is learnt best in a time that you name"
     )

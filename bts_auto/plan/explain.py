@@ -9,18 +9,20 @@ import numpy as np
 
 from bts_auto.data.fingerprint import Fingerprint
 from bts_auto.errors import PlanError
-from bts_auto.plan.batch import fitting_batch
-from bts_auto.plan.compute_model import plan_compute
+from bts_auto.plan.batch import covering_batch, fitting_batch
+from bts_auto.plan.compute_model import layer_compute, plan_compute
 from bts_auto.plan.expect import duration
+from bts_auto.plan.layers import Layer
 from bts_auto.plan.lowres import MIN_COVERAGE
+from bts_auto.plan.measured import LONGEST_STEP_S, topology_layers
 from bts_auto.plan.memory import feature_map_voxels
-from bts_auto.plan.memory_model import plan_memory
+from bts_auto.plan.memory_model import Format, layer_memory, plan_memory
 from bts_auto.plan.normalisation import MASK_BELOW_SHARE
-from bts_auto.plan.patch import initial_patch
+from bts_auto.plan.patch import shrinking
 from bts_auto.plan.presets import MIN_BATCH, PRESETS, REFERENCE_BATCH
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.plan.spacing import ANISOTROPY, target_spacing
-from bts_auto.plan.topology import Topology, plan_topology
+from bts_auto.plan.topology import Topology
 
 _AXES = ("first", "second", "third")
 
@@ -35,18 +37,24 @@ def _edges(values: Sequence[float]) -> str:
 
 def explain(plan: Plan, fingerprint: Fingerprint) -> list[str]:
     """The reasons for a plan that was made of `fingerprint`, one sentence or two a line."""
-    lines = [*_grid(plan, fingerprint), *_normalisation(plan, fingerprint), *_measured(plan)]
+    lines = [*_grid(plan, fingerprint), *_normalisation(plan, fingerprint), *_sizes(plan)]
     for name in plan.configurations:
-        lines += [f"{name}: {line}" for line in _configuration(plan, name)]
+        lines += [f"{name}: {line}" for line in _configuration(plan, name, fingerprint)]
     return [*lines, *(_stages(plan) if plan.budget_seconds is None else [])]
 
 
-def _measured(plan: Plan) -> Iterator[str]:
-    if plan.planner != "measured":
+def _sizes(plan: Plan) -> Iterator[str]:
+    if plan.planner == "nnunet":
+        yield (
+            f"Sizes: nnU-Net's rules for a GPU of {plan.gpu_memory_gb:.3g} GB, which count voxels of feature maps; "
+            "neither this machine's memory nor its speed is looked at."
+        )
         return
+    hardware = next((one.hardware for one in plan.expected.values() if one.hardware), "this machine")
+    longest = "" if plan.budget_seconds is not None else f" and take at most {LONGEST_STEP_S:g} s on {hardware}"
     yield (
-        f"Sizes: by the bytes and operations of a training step, for {plan.gpu_memory_gb:.1f} GB, and checked by real "
-        "steps on this machine."
+        f"Sizes: a training step must fit {plan.gpu_memory_gb:.3g} GB{longest}; both are foretold from the network's "
+        "layers and tried by real steps."
     )
     if plan.budget_seconds is not None:
         yield (
@@ -90,7 +98,7 @@ def _normalisation(plan: Plan, fingerprint: Fingerprint) -> Iterator[str]:
     )
 
 
-def _configuration(plan: Plan, name: str) -> Iterator[str]:
+def _configuration(plan: Plan, name: str, fingerprint: Fingerprint) -> Iterator[str]:
     configuration = plan.configuration(name)
     if "patch_size" not in plan.configurations[name]:
         yield (
@@ -98,42 +106,85 @@ def _configuration(plan: Plan, name: str) -> Iterator[str]:
             "input channels."
         )
     else:
-        yield _patch(plan, configuration)
+        yield _patch(plan, name)
         yield _network(configuration)
-        yield _batch(plan, configuration)
+        yield _measured_batch(plan, name, fingerprint) if plan.planner == "measured" else _batch(plan, configuration)
     if configuration.n_stages > 1:
         yield _cost(plan, name)
 
 
 def _cost(plan: Plan, name: str) -> str:
     try:
-        memory, compute = plan_memory(plan, name), plan_compute(plan, name)
+        memory, compute = plan_memory(plan, name, precision=_format(plan, name)), plan_compute(plan, name)
     except PlanError:
         network = plan.configuration(name).network.name
         return f"what a training step takes is counted for the planner's own U-Nets only, not for {network}."
-    training = plan.configuration(name).training
-    steps = training.epochs * training.iterations
-    return (
+    training, expected = plan.configuration(name).training, plan.expected.get(name)
+    steps, tflop = training.epochs * training.iterations, compute.step / 1e12
+    words = (
         f"a training step takes about {memory.peak / 2**30:.1f} GB ({memory.activations / 2**30:.1f} GB kept for the "
-        f"backward pass, {memory.parameters / 4e6:.1f} million parameters) and {compute.step / 1e12:.2g} TFLOP; the "
-        f"planned {steps} steps take {steps * compute.step / 1e15:.3g} PFLOP."
+        f"backward pass, {memory.parameters / 4e6:.1f} million parameters) and {tflop:.2g} TFLOP"
+    )
+    length = f"{training.epochs} epochs of {training.iterations} steps"
+    if expected is None or expected.step_seconds is None or expected.epoch_seconds is None:
+        return f"{words}; {length} take {steps * tflop / 1e3:.3g} PFLOP. No step was timed here yet to say how long."
+    return (
+        f"{words}, which {expected.hardware} does in {duration(expected.step_seconds)} "
+        f"({training.accumulation * tflop / expected.step_seconds:.2g} TFLOP a second, measured); {length}, with their "
+        f"held-out patches, take {duration(training.epochs * expected.epoch_seconds)}."
     )
 
 
-def _patch(plan: Plan, configuration: SegmentationConfiguration) -> str:
-    spacing, median = configuration.spacing, configuration.median_image_size_in_voxels
-    start = plan_topology(spacing, initial_patch(spacing, median)).patch_size
+def _format(plan: Plan, name: str) -> Format | None:
+    """The number format of the step that was measured, where the plan leaves it open."""
+    expected, planned = plan.expected.get(name), plan.configuration(name).training.precision
+    return expected.precision if expected is not None and planned == "auto" else None
+
+
+def _patch(plan: Plan, name: str) -> str:
+    configuration = plan.configuration(name)
+    median, gb = configuration.median_image_size_in_voxels, f"{plan.gpu_memory_gb:.3g} GB"
     share = math.prod(configuration.patch_size) / math.prod(median)
-    words = f"patch {_edges(configuration.patch_size)}, {share:.0%} of the median case's {_edges(median)} voxels"
+    words = f"patch {_edges(configuration.patch_size)}"
+    part = f"{words}, {share:.0%} of the median case's {_edges(median)} voxels"
     if plan.budget_seconds is not None:
         coarse = configuration.spacing[-1] / plan.original_median_spacing_after_transp[-1]
-        return f"{words}, at {_times(configuration.spacing)} mm ({coarse:.2g} times the original spacing in plane)."
-    if start == configuration.patch_size:
-        return f"{words}: the whole median case, padded to the network's strides, fits {plan.gpu_memory_gb:.3g} GB."
+        return f"{part}, at {_times(configuration.spacing)} mm ({coarse:.2g} times the original spacing in plane)."
+    start, larger = _tried_before(configuration)
+    if start is None:
+        return f"{part}, as it was set."
+    if larger is None:
+        return f"{words}: the whole median case of {_edges(median)} voxels, padded to the network's strides, fits {gb}."
+    bound = f"it fits {gb} with the smallest batch"
+    if plan.planner == "measured" and larger.n_stages > 1:
+        bound = _bound(plan, name, larger)
     return (
-        f"{words}: shrunk from {_edges(start)}, always along the axis that is longest relative to the median case, "
-        f"until it fits {plan.gpu_memory_gb:.3g} GB with the smallest batch."
+        f"{part}: shrunk from {_edges(start.patch_size)}, always along the axis that is longest relative to the median "
+        f"case, until {bound}."
     )
+
+
+def _tried_before(configuration: SegmentationConfiguration) -> tuple[Topology | None, Topology | None]:
+    """The largest patch, and the one that was tried before the chosen one (None: the chosen one is the largest); the
+    largest is None where the patch is none of those that a planner looks at."""
+    tried = list(shrinking(configuration.spacing, configuration.median_image_size_in_voxels))
+    at = next((i for i, one in enumerate(tried) if one.patch_size == configuration.patch_size), None)
+    return (None, None) if at is None else (tried[0], tried[at - 1] if at else None)
+
+
+def _layers(plan: Plan, name: str, topology: Topology) -> tuple[Layer, ...]:
+    width = plan.configuration(name).features_per_stage[0]
+    return topology_layers(topology, PRESETS[plan.preset], width, *plan.network_channels(name))
+
+
+def _bound(plan: Plan, name: str, larger: Topology) -> str:
+    """Which of the two limits a larger patch would have broken."""
+    layers, patch = _layers(plan, name, larger), _edges(larger.patch_size)
+    gb = layer_memory(layers, MIN_BATCH, precision=_format(plan, name) or "fp32").peak / 2**30
+    if gb > plan.gpu_memory_gb:
+        return f"it fits the memory with the smallest batch ({patch} would take {gb:.1f} GB)"
+    tflop = layer_compute(layers, MIN_BATCH).step / 1e12
+    return f"a step with the smallest batch is short enough ({patch} would take {gb:.1f} GB, but {tflop:.2g} TFLOP)"
 
 
 def _network(configuration: SegmentationConfiguration) -> str:
@@ -149,8 +200,6 @@ def _network(configuration: SegmentationConfiguration) -> str:
 
 
 def _batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
-    if plan.planner == "measured":
-        return _measured_batch(plan, configuration)
     preset = PRESETS[plan.preset]
     topology = Topology(configuration.patch_size, configuration.strides, configuration.kernel_sizes)
     voxels = feature_map_voxels(topology, preset, len(plan.labels))
@@ -169,18 +218,29 @@ def _batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
     return f"{words}."
 
 
-def _measured_batch(plan: Plan, configuration: SegmentationConfiguration) -> str:
-    words = f"batch {configuration.batch_size}"
-    training = configuration.training
+def _measured_batch(plan: Plan, name: str, fingerprint: Fingerprint) -> str:
+    configuration = plan.configuration(name)
+    training, preset, batch = configuration.training, PRESETS[plan.preset], configuration.batch_size
+    words = f"batch {batch}"
     if plan.budget_seconds is not None:
         return (
             f"{words}, the smallest that is planned, since more steps teach more than larger ones; "
             f"{training.epochs * training.iterations} steps fit the time."
         )
-    share = f"{PRESETS[plan.preset].max_dataset_share:.0%}"
-    return (
-        f"{words}: the largest that memory and the time of a step allow and that covers at most {share} of the dataset."
-    )
+    grid = plan.configuration("3d_fullres" if name == "2d" and "3d_fullres" in plan.configurations else name)
+    voxels = math.prod(grid.median_image_size_in_voxels) * len(fingerprint.spacings)
+    share, covering = f"{preset.max_dataset_share:.0%}", covering_batch(configuration.patch_size, voxels, preset)
+    if batch >= covering:
+        least = "the smallest that is planned; a larger one" if covering <= MIN_BATCH else "a larger one"
+        return f"{words}: {least} would cover over {share} of the dataset's voxels."
+    if batch == MIN_BATCH and configuration.n_stages == 1:
+        return f"{words}, the smallest that is planned."
+    topology = Topology(configuration.patch_size, configuration.strides, configuration.kernel_sizes)
+    layers = _layers(plan, name, topology)
+    gb = layer_memory(layers, batch + 1, precision=_format(plan, name) or "fp32").peak / 2**30
+    if gb > plan.gpu_memory_gb:
+        return f"{words}: {batch + 1} would take {gb:.1f} GB."
+    return f"{words}: {batch + 1} would fit the memory, but a step of it would take too long."
 
 
 def _stages(plan: Plan) -> Iterator[str]:

@@ -23,6 +23,8 @@ from bts_auto.plan.presets import BASE_FEATURES, MAX_FEATURES, MIN_BATCH, Preset
 from bts_auto.plan.topology import Topology, plan_topology
 
 _GB = 2**30
+# A training of nnU-Net's length with longer steps than this takes over a month.
+LONGEST_STEP_S = 10.0
 # First-stage channels that are tried, the usual one first.
 _WIDTHS = (BASE_FEATURES, 24, 16)
 # A narrower network is tried where the patch has fewer voxels than this and is not the whole median case.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -61,26 +61,33 @@ def _successor(
     return None
 
 
-def shrink_to_fit(spacing: Sequence[float], median: Sequence[float], too_large: Callable[[Topology], bool]) -> Topology:
-    """Shrink the initial patch until it is no longer too large.
+def shrinking(spacing: Sequence[float], median: Sequence[float]) -> Iterator[Topology]:
+    """The initial patch and ever smaller ones, in the order in which they are tried.
 
     A step may enlarge other axes, since another topology has other divisors; it is the sequence that gets smaller.
+    """
+    now: Topology | None = plan_topology(spacing, initial_patch(spacing, median))
+    seen: set[tuple[int, ...]] = set()
+    while now is not None:
+        yield now
+        seen.add(now.patch_size)
+        now = _successor(spacing, median, now, seen)
+
+
+def shrink_to_fit(spacing: Sequence[float], median: Sequence[float], too_large: Callable[[Topology], bool]) -> Topology:
+    """Shrink the initial patch until it is no longer too large.
 
     Raises
     ------
     PlanError
         When no patch is small enough.
     """
-    now = plan_topology(spacing, initial_patch(spacing, median))
-    seen = {now.patch_size}
-    while too_large(now):
-        smaller = _successor(spacing, median, now, seen)
-        if smaller is None:
-            smallest = min(seen, key=math.prod)
-            raise PlanError(
-                f"no patch fits the memory: even {smallest} at a spacing of {tuple(spacing)} mm is too large",
-                mend="raise --gpu-memory",
-            )
-        now = smaller
-        seen.add(now.patch_size)
-    return now
+    tried = []
+    for topology in shrinking(spacing, median):
+        if not too_large(topology):
+            return topology
+        tried.append(topology.patch_size)
+    raise PlanError(
+        f"no patch fits the memory: even {min(tried, key=math.prod)} at a spacing of {tuple(spacing)} mm is too large",
+        mend="raise --gpu-memory",
+    )

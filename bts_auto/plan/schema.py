@@ -250,6 +250,7 @@ class Expected(Document):
     step_seconds: float | None = Field(None, gt=0, description="None: the machine's rate is not known")
     epoch_seconds: float | None = Field(None, gt=0, description="steps and held-out patches of an epoch")
     hardware: str | None = Field(None, description="what the times are for")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="number format that the times are for")
 
 
 class Plan(Document):

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from bts_auto.plan.schema import Plan
     from bts_auto.steps.place import Place
     from bts_auto.steps.planning import Planning, Request
+    from bts_auto.steps.trials import Trials
 
 FOLDS = 5
-# The patch of the networks whose speed is measured first.
-_TRIAL_PATCH = {2: 96, 3: 64}
 _TERA = 1e12
 
 
@@ -31,89 +30,58 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
     PlanError
         When the budget is too short for any.
     """
+    from bts_auto.steps.measure import measure_rates
+    from bts_auto.steps.probes import budget_probes
+    from bts_auto.steps.trials import OutOfMemory, Trials
+
+    assert planning.request.budget is not None
+    base, gb, observer = planning.usual(preset), planning.available_gb(), planning.observer
+    source = "3d_fullres" if "3d_fullres" in base.configurations else "2d"
+    with Trials(planning.request.device) as trials:
+        for probe, name in budget_probes(base, source):
+            measure_rates(trials, probe, [name], planning.rates_folder, observer=observer)
+        while True:
+            try:
+                return _plan_within(planning, trials, base, source, gb)
+            except OutOfMemory as error:
+                gb *= 0.8
+                observer.warn(f"a real step does not fit ({error.what}); planning for {gb:.1f} GB")
+
+
+def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb: float) -> Plan:
+    """The plan for so many GB, checked by a real step."""
     from bts_auto.plan.budget import candidates, choose
     from bts_auto.plan.measured import Limits
     from bts_auto.plan.presets import find_preset
-    from bts_auto.steps.measure import OutOfMemory, check_steps
+    from bts_auto.plan.rate import Rates
+    from bts_auto.steps.measure import check_steps
 
     budget = planning.request.budget
     assert budget is not None
-    base, gb = planning.usual(preset), planning.available_gb()
-    source = "3d_fullres" if "3d_fullres" in base.configurations else "2d"
-    full = base.configuration(source)
-    rates = _rates(planning, base, source)
-    while True:
-        at_hand = _nearest(planning, rates, base, source, _TERA)
-        found = choose(
-            candidates(
-                full.spacing,
-                full.median_image_size_in_voxels,
-                find_preset(preset),
-                Limits(gb, at_hand.precision),
-                base.network_channels(source),
-                partial(_seconds, planning, rates, base, source),
-                budget,
-                _held_out(planning, base, source),
-            ),
+    rates, full = Rates.load(planning.rates_folder), base.configuration(source)
+    found = choose(
+        candidates(
+            full.spacing,
+            full.median_image_size_in_voxels,
+            find_preset(base.preset),
+            Limits(gb, _nearest(planning, rates, base, source, _TERA).precision),
+            base.network_channels(source),
+            partial(_seconds, planning, rates, base, source),
             budget,
-        )
-        name, made = _as_plan(base, source, found, budget, gb)
-        try:
-            rates = check_steps(
-                made, [name], planning.rates_folder, device=planning.request.device, observer=planning.observer
-            )
-        except OutOfMemory as error:
-            gb *= 0.8
-            planning.observer.warn(f"a real step does not fit ({error.what}); planning for {gb:.1f} GB")
-            continue
-        seconds = _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
-        return planning.with_expected(with_steps(made, name, _steps(planning, made, name, seconds)))
+            _held_out(planning, base, source),
+        ),
+        budget,
+    )
+    name, made = _as_plan(base, source, found, budget, gb)
+    rates = check_steps(trials, made, [name], planning.rates_folder, observer=planning.observer)
+    seconds = _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
+    return planning.with_expected(with_steps(made, name, _steps(planning, made, name, seconds)))
 
 
 def _step_flop(made: Plan, name: str) -> float:
     from bts_auto.plan.compute_model import plan_compute
 
     return plan_compute(made, name).step
-
-
-def _rates(planning: Planning, base: Plan, source: str) -> Rates:
-    """Rates of a narrow and a usual network, measured where they are not known."""
-    from bts_auto.plan.measured import features_of
-    from bts_auto.plan.topology import plan_topology
-    from bts_auto.steps.measure import measure_rates
-
-    configuration = base.configuration(source)
-    edge = _TRIAL_PATCH[configuration.dims]
-    topology = plan_topology(configuration.spacing, [min(edge, n) for n in configuration.median_image_size_in_voxels])
-    rates = None
-    for width in (16, 32):
-        values = {
-            "patch_size": topology.patch_size,
-            "n_stages": topology.n_stages,
-            "kernel_sizes": topology.kernel_sizes,
-            "strides": topology.strides,
-            "features_per_stage": features_of(width, topology.n_stages, configuration.dims),
-            "batch_size": 2,
-        }
-        trial = _with_fields(base, source, values)
-        rates = measure_rates(
-            trial, [source], planning.rates_folder, device=planning.request.device, observer=planning.observer
-        )
-    assert rates is not None
-    return rates
-
-
-def _with_fields(base: Plan, source: str, values: dict[str, Any]) -> Plan:
-    """`base` with other sizes; options that count stages are cut to the number there is."""
-    configuration = base.configuration(source).model_dump(mode="json") | values
-    stages = configuration["n_stages"]
-    options = dict(configuration["network"]["options"])
-    for key, value in options.items():
-        if isinstance(value, list):
-            wanted = stages - 1 if key.endswith("decoder") else stages
-            options[key] = (value + value[-1:] * wanted)[:wanted]
-    configuration["network"] = {"name": configuration["network"]["name"], "options": options}
-    return type(base).from_values(base.model_dump(mode="json") | {"configurations": {source: configuration}})
 
 
 def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, flop: float) -> Any:
@@ -135,6 +103,7 @@ def _seconds(planning: Planning, rates: Rates, made: Plan, name: str, tflop: flo
 def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> tuple[str, Plan]:
     """The plan of a candidate: 3d_fullres at the target spacing, 3d_lowres at a coarser one, 2d for slices."""
     from bts_auto.plan.budget import training_for
+    from bts_auto.steps.probes import with_fields
 
     full = base.configuration(source)
     name = source if found.grid.spacing == full.spacing or source == "2d" else "3d_lowres"
@@ -154,7 +123,7 @@ def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float
         "next_stage": None,
         "training": full.training.model_dump(mode="json") | training_for(found.steps),
     }
-    made = _with_fields(base, source, values).model_dump(mode="json")
+    made = with_fields(base, source, values).model_dump(mode="json")
     whole = {
         "planner": "measured",
         "budget_seconds": budget,
@@ -215,7 +184,8 @@ def settle(
     from bts_auto.plan.rate import Rates
     from bts_auto.preprocess.dataset import store_folder
     from bts_auto.preprocess.store import CaseStore
-    from bts_auto.steps.measure import as_rate, try_steps
+    from bts_auto.steps.measure import as_rate, warn_if_busy
+    from bts_auto.steps.trials import Trials
 
     assert request.budget is not None
     (name,) = [one for one, entry in made.configurations.items() if not entry.get("inherits_from")]
@@ -225,8 +195,10 @@ def settle(
     hardware = machine.hardware(request.device)
     if not (record.exists() and _read(record) == key):
         observer.note("timing steps on preprocessed cases")
-        tried = try_steps(made, name, device=request.device, store=store.folder, cases=cases)
+        with Trials(request.device) as trials:
+            tried = trials.run(made, name, store=store.folder, cases=cases)
         rate = as_rate(made, name, tried, hardware)
+        warn_if_busy(rate, observer)
         Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
         held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
         shapes = held_out[-math.ceil(len(cases) / FOLDS) :]

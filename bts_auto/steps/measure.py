@@ -1,81 +1,29 @@
-"""Trying a planned configuration on this machine, in a process of its own; and what trainings told about its speed."""
+"""How fast this machine trains: from trials of single configurations, and from what trainings have told."""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bts_auto.errors import BtsError
 from bts_auto.events import SILENT, Observer
+from bts_auto.steps.trials import Tried
 
 if TYPE_CHECKING:
     from bts_auto.plan.rate import Rate, Rates
     from bts_auto.plan.schema import Plan
+    from bts_auto.steps.trials import Trials
 
 _TERA = 1e12
-# What a kernel kills a process with when memory is gone.
-_KILLED = -9
 # A training's mean says more than a trial from so many steps on.
 _TELLING_STEPS = 20
-# A measured step whose operations differ by less than this factor is as good as the step itself.
+# A measured step whose operations differ by less than this factor is as good as the step itself ...
 _SAME_STEP = 1.05
-
-
-class OutOfMemory(BtsError):
-    """A step does not fit the memory of the device."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One configuration's real steps: mean seconds, number format, and peak memory above the process's start."""
-
-    step_seconds: float
-    precision: str
-    peak_bytes: int
-
-
-def try_steps(
-    plan: Plan, name: str, *, device: str = "auto", store: Path | None = None, cases: Sequence[str] = ()
-) -> Tried:
-    """Run a few real training steps of a configuration.
-
-    Parameters
-    ----------
-    store : Path, optional
-        Preprocessed cases, of which `cases` are drawn and augmented; None: the steps run on noise.
-
-    Raises
-    ------
-    OutOfMemory
-        When the device's memory does not suffice.
-    BtsError
-        When the steps fail for another reason.
-    """
-    question = {
-        "plan": plan.model_dump(mode="json"),
-        "configuration": name,
-        "device": device,
-        "store": None if store is None else str(store.absolute()),
-        "cases": list(cases),
-    }
-    command = [sys.executable, "-m", "bts_auto.train.trial"]
-    done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True, check=False)
-    if done.returncode == _KILLED:
-        raise OutOfMemory("the trial was killed for want of memory", where=name)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise BtsError(f"a trial step failed: {reason}", where=name)
-    answer = json.loads(done.stdout.splitlines()[-1])
-    if "out_of_memory" in answer:
-        raise OutOfMemory(answer["out_of_memory"], where=name)
-    return Tried(**answer)
+# ... and by less than this factor good enough to foretell others from.
+_NEAR_STEP = 2.0
 
 
 def as_rate(plan: Plan, name: str, tried: Tried, hardware: str) -> Rate:
@@ -94,73 +42,99 @@ def as_rate(plan: Plan, name: str, tried: Tried, hardware: str) -> Rate:
             "step_tflop": accumulated / _TERA,
             "step_seconds": tried.step_seconds,
             "source": "trial",
+            "others": tried.others,
         }
     )
 
 
 def measure_rates(
-    plan: Plan, names: Sequence[str], folder: Path, *, device: str = "auto", observer: Observer = SILENT
+    trials: Trials, plan: Plan, names: Sequence[str], folder: Path, *, observer: Observer = SILENT
 ) -> Rates:
     """The rates that `folder` remembers, with those of `names` measured where nothing of their size is known."""
-    from bts_auto import machine
-    from bts_auto.plan.rate import Rates
-
-    rates, hardware = Rates.load(folder), machine.hardware(device)
-    unknown = [name for name in names if _unknown(plan, name, rates, hardware)]
-    return check_steps(plan, unknown, folder, device=device, observer=observer) if unknown else rates
+    return _measure(trials, plan, names, folder, _NEAR_STEP, observer)
 
 
 def check_steps(
-    plan: Plan, names: Sequence[str], folder: Path, *, device: str = "auto", observer: Observer = SILENT
+    trials: Trials, plan: Plan, names: Sequence[str], folder: Path, *, observer: Observer = SILENT
 ) -> Rates:
-    """Run real steps of each of `names` and remember their rates in `folder`.
+    """Run a real step of each of `names`, but for those that `folder` remembers, and remember their rates there.
 
     Raises
     ------
     OutOfMemory
         When one of them does not fit.
     """
+    return _measure(trials, plan, names, folder, _SAME_STEP, observer)
+
+
+def _measure(trials: Trials, plan: Plan, names: Sequence[str], folder: Path, near: float, observer: Observer) -> Rates:
     from bts_auto import machine
+    from bts_auto.plan.expect import duration
     from bts_auto.plan.rate import Rates
 
-    hardware = machine.hardware(device)
-    for name in observer.track(names, "Timing steps"):
-        tried = try_steps(plan, name, device=device)
-        Rates.load(folder).add(as_rate(plan, name, tried, hardware)).save(folder)
+    hardware = machine.hardware(trials.device)
+    for name in names:
+        rates = Rates.load(folder)
+        flop, rate = _step_tflop(plan, name), _nearest(plan, name, rates, hardware)
+        if flop is None or (rate is not None and not rate.busy and _ratio(rate, flop) < near):
+            continue
+        about = "" if rate is None else f" (about {duration(flop / rate.tflops)})"
+        sizes = f"patch {'x'.join(map(str, plan.configuration(name).patch_size))}"
+        observer.note(f"trying a training step of {name}, {sizes}, batch {plan.configuration(name).batch_size}{about}")
+        found = as_rate(plan, name, trials.run(_in_known_format(plan, name, rate), name, quick=True), hardware)
+        warn_if_busy(found, observer)
+        rates.add(found).save(folder)
     return Rates.load(folder)
 
 
-def _unknown(plan: Plan, name: str, rates: Rates, hardware: str) -> bool:
+def warn_if_busy(rate: Rate, observer: Observer) -> None:
+    """Say where a measurement tells more of other programs than of the machine."""
+    if rate.busy:
+        observer.warn(
+            f"other programs took {rate.others:.0%} of the processors meanwhile: times are foretold too long, "
+            "sizes may come out small; plan with --measure-again when the machine is idle"
+        )
+
+
+def _step_tflop(plan: Plan, name: str) -> float | None:
+    """Operations of an optimiser step in 10^12; None where they cannot be counted."""
     from bts_auto.errors import PlanError
     from bts_auto.plan.compute_model import plan_compute
 
-    configuration = plan.configuration(name)
     try:
-        step_tflop = plan_compute(plan, name).step / _TERA
+        return plan_compute(plan, name).step * plan.configuration(name).training.accumulation / _TERA
     except PlanError:
-        return False
-    near = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop)
-    return near is None or abs(math.log(near.step_tflop / step_tflop)) > math.log(2)
+        return None
+
+
+def _nearest(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
+    """The measured step that is most like a configuration's."""
+    configuration, flop = plan.configuration(name), _step_tflop(plan, name)
+    return None if flop is None else rates.nearest(hardware, configuration.network.name, configuration.dims, flop)
+
+
+def _ratio(rate: Rate, step_tflop: float) -> float:
+    """How many times larger one of two steps is."""
+    return math.exp(abs(math.log(rate.step_tflop / step_tflop)))
+
+
+def _in_known_format(plan: Plan, name: str, rate: Rate | None) -> Plan:
+    """The plan with the number format that was found to be the fastest before, so that it is not sought again."""
+    if rate is None or plan.configuration(name).training.precision != "auto":
+        return plan
+    return plan.replaced(name, "training", {"precision": rate.precision})
 
 
 def known_step_seconds(plan: Plan, name: str, folder: Path, *, device: str = "auto") -> float | None:
     """Seconds of a configuration's optimiser step where such a step has been measured on this machine."""
     from bts_auto import machine
-    from bts_auto.errors import PlanError
-    from bts_auto.plan.compute_model import plan_compute
     from bts_auto.plan.rate import Rates
 
-    configuration = plan.configuration(name)
-    try:
-        step_tflop = plan_compute(plan, name).step * configuration.training.accumulation / _TERA
-    except PlanError:
+    rates, flop = Rates.load(folder), _step_tflop(plan, name)
+    if not rates.rates or flop is None:
         return None
-    rates = Rates.load(folder)
-    if not rates.rates:
-        return None
-    rate = rates.nearest(machine.hardware(device), configuration.network.name, configuration.dims, step_tflop)
-    same = rate is not None and abs(math.log(rate.step_tflop / step_tflop)) < math.log(_SAME_STEP)
-    return step_tflop / rate.tflops if rate is not None and same else None
+    rate = _nearest(plan, name, rates, machine.hardware(device))
+    return flop / rate.tflops if rate is not None and not rate.busy and _ratio(rate, flop) < _SAME_STEP else None
 
 
 def remember_training(folder: Path, rates_folder: Path, *, device: str = "auto") -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +24,11 @@ def plan_files(
     planner: Literal["nnunet", "measured"] | None = None,
     budget: float | None = None,
     device: str = "auto",
+    measure_again: bool = False,
     recipe: str | Path | None = None,
     name: str | None = None,
     output: Path | None = None,
+    workspace: Path | None = None,
     explain: bool = False,
     observer: Observer = SILENT,
 ) -> Outcome:
@@ -32,16 +36,12 @@ def plan_files(
 
     Parameters
     ----------
-    gpu_memory : float, optional
-        In GB; None: the preset's own target.
-    preset, recipe : optional
-        The network that is sized (None: the recipe's, else plain), and a method laid over the plan.
-    planner : {"nnunet", "measured"}, optional
-        How sizes are found; None: by nnU-Net's rules.
-    budget : float, optional
-        Seconds that training and validation on this machine may take; they decide the sizes.
-    device : str
-        What is measured and will train: auto, cpu, cuda, cuda:1, mps.
+    gpu_memory, preset, planner, budget, device, measure_again
+        Those of :class:`bts_auto.steps.planning.Request`.
+    recipe : optional
+        A method laid over the plan.
+    workspace : Path, optional
+        Where the speed of this machine is remembered, if it is there.
     name : str, optional
         The dataset's name in the plan; None: its folder's, where that is named DatasetXXX_Name, else the file's "name".
     output : Path, optional
@@ -50,10 +50,7 @@ def plan_files(
         Add a reason for every choice to the lines.
     """
     from bts_auto.data.fingerprint import Fingerprint
-    from bts_auto.plan.expect import with_expected
     from bts_auto.plan.explain import explain as explain_plan
-    from bts_auto.plan.planner import make_plan
-    from bts_auto.plan.rate import Rates
     from bts_auto.plan.recipes import apply_recipe, load_recipe
     from bts_auto.steps.planning import Planning, Request
     from bts_auto.steps.prepare import plan_lines
@@ -65,16 +62,12 @@ def plan_files(
     chosen = name or _dataset_name(dataset, document)
     laid = None if recipe is None else load_recipe(recipe)
     preset = preset or (laid.preset if laid is not None else None) or "plain"
-    if planner != "measured" and budget is None:
-        made = make_plan(found, document, gpu_memory_gb=gpu_memory, preset=preset, dataset_name=chosen)
-        made = with_expected(made if laid is None else apply_recipe(made, laid), Rates(), "")
-    else:
-        request = Request(gpu_memory, preset, "measured", budget, device)
-        with tempfile.TemporaryDirectory() as rates:
-            planning = Planning(found, document, chosen, request, Path(rates), observer)
-            made = planning.make(preset)
-            if laid is not None:
-                made = planning.with_expected(apply_recipe(made, laid))
+    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
+    with _rates_folder(workspace) as rates:
+        planning = Planning(found, document, chosen, request, rates, observer)
+        made = planning.make(preset)
+        if laid is not None:
+            made = planning.with_expected(apply_recipe(made, laid))
     data: dict[str, Any] = {"plan": made.model_dump(mode="json") if output is None else str(output)}
     lines = list(plan_lines(made))
     if explain:
@@ -84,6 +77,19 @@ def plan_files(
         made.save(output)
         lines.append(f"plan: {output}")
     return Outcome(1, (), data, tuple(lines))
+
+
+@contextlib.contextmanager
+def _rates_folder(workspace: Path | None) -> Iterator[Path]:
+    """The workspace's, where there is one; else one that is forgotten."""
+    from bts_auto.data.workspace import Workspace
+
+    place = Workspace.locate(workspace).preprocessed
+    if place.is_dir():
+        yield place
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def explained(planned: Outcome) -> Outcome:

@@ -13,15 +13,13 @@ from bts_auto.events import SILENT, Observer
 
 if TYPE_CHECKING:
     from bts_auto.data.fingerprint import Fingerprint
-    from bts_auto.plan.rate import Rates
+    from bts_auto.plan.recipes import Recipe
     from bts_auto.plan.schema import Plan
 
 # Left to the system and to what the loader prepares: share of the memory that is not planned for.
 _MARGIN = 0.2
 # Without a GPU, more memory than this buys patches that no processor trains in reasonable time.
 _MOST_CPU_GB = 8.0
-# A training of nnU-Net's length with longer steps than this takes over a month.
-_LONGEST_STEP_S = 10.0
 # The plan whose networks are timed to learn the machine's speed.
 _SMALL_GB = 1.0
 # When a real step does not fit, the next plan is made for this share of the memory.
@@ -44,6 +42,8 @@ class Request:
         Seconds that training and validation may take.
     device : str
         What will train: auto, cpu, cuda, cuda:1, mps.
+    measure_again : bool
+        Whether to forget what was measured of this machine before.
     """
 
     gpu_memory: float | None = None
@@ -51,6 +51,7 @@ class Request:
     planner: Literal["nnunet", "measured"] | None = None
     budget: float | None = None
     device: str = "auto"
+    measure_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Planning:
 
     def make(self, preset: str) -> Plan:
         """The plan, with what each configuration is expected to take."""
+        if self.request.measure_again:
+            self._forget_rates()
         if self.request.budget is not None:
             if self.request.planner == "nnunet":
                 raise PlanError("nnU-Net's rules know no time budget", mend="leave out --planner nnunet or --budget")
@@ -83,16 +86,35 @@ class Planning:
 
     @property
     def measures(self) -> bool:
-        """Whether sizes are measured: when asked for, and for a budget. It takes minutes, so it is never a surprise."""
-        return self.request.budget is not None or self.request.planner == "measured"
+        """Whether sizes are measured: when asked for, for a budget, and where neither a GPU nor a memory is named.
 
-    def made_before(self, path: Path, preset: str) -> Plan | None:
-        """The plan at `path` if the same was asked when it was measured: choices that were measured stay."""
+        The one place where the default planner is chosen: nnU-Net's rules know GPUs only, and on a processor their plan
+        trains for months.
+        """
+        request = self.request
+        if request.planner is not None or request.budget is not None:
+            return request.planner == "measured" or request.budget is not None
+        return request.gpu_memory is None and self.gpu_gb is None
+
+    def _forget_rates(self) -> None:
         from bts_auto import machine
+        from bts_auto.plan.rate import Rates
+
+        if not self.measures:
+            raise PlanError("nnU-Net's rules measure nothing", where="--measure-again", mend="add --planner measured")
+        Rates.load(self.rates_folder).without(machine.hardware(self.request.device)).save(self.rates_folder)
+
+    def made_before(self, path: Path, preset: str, laid: Recipe | None = None) -> Plan | None:
+        """The plan at `path` if the same was asked when it was measured: choices that were measured stay.
+
+        `laid`: the recipe that lies over it; where that has changed since, the plan is made anew.
+        """
+        from bts_auto import machine
+        from bts_auto.plan.recipes import apply_recipe
         from bts_auto.plan.schema import Plan
 
         request = self.request
-        if not (path.exists() and self.measures):
+        if not (path.exists() and self.measures) or request.measure_again:
             return None
         try:
             old = Plan.load(path)
@@ -107,7 +129,10 @@ class Planning:
         )  # fmt: skip
         if not same or {one.hardware for one in old.expected.values()} != {machine.hardware(request.device)}:
             return None
-        self.observer.note("planned for this machine before; the measured choices stay")
+        # Under a budget the number of steps, which a recipe may name too, was measured.
+        if laid is not None and request.budget is None and apply_recipe(old, laid).content_hash() != old.content_hash():
+            return None
+        self.observer.note("planned for this machine before: measured choices stay; --measure-again makes new ones")
         return old
 
     def with_expected(self, made: Plan) -> Plan:
@@ -154,23 +179,37 @@ class Planning:
 
     def _measured(self, preset: str) -> Plan:
         """Sizes by bytes and operations, each checked by real steps; smaller ones where those do not fit."""
-        from bts_auto.steps.measure import OutOfMemory, check_steps, measure_rates
+        from bts_auto.steps.measure import check_steps, measure_rates
+        from bts_auto.steps.probes import small_probes
+        from bts_auto.steps.trials import OutOfMemory, Trials
 
-        gb, usual = self.available_gb(), self.usual(preset)
-        where = "named" if self.request.gpu_memory is not None else "of the GPU" if self.gpu_gb else "of this machine"
-        self.observer.note(f"planning for {gb:.1f} GB {where}, measured in bytes")
-        rates = measure_rates(usual, self._sized(usual), self.rates_folder, device=self.request.device)
-        for _ in range(_MOST_SHRINKS):
-            made = self._plan(preset, gb, sizer=self._sizer(usual, preset, gb, rates))
-            try:
-                check_steps(
-                    made, self._sized(made), self.rates_folder, device=self.request.device, observer=self.observer
-                )
-                return made
-            except OutOfMemory as error:
-                gb *= _SHRINK
-                self.observer.warn(f"{error.where}: a real step does not fit ({error.what}); planning for {gb:.1f} GB")
+        gb, usual, folder = self.available_gb(), self.usual(preset), self.rates_folder
+        self._say_what_for(gb)
+        with Trials(self.request.device) as trials:
+            for probe, name in small_probes(usual):
+                measure_rates(trials, probe, [name], folder, observer=self.observer)
+            for _ in range(_MOST_SHRINKS):
+                made = self._plan(preset, gb, sizer=self._sizer(usual, preset, gb))
+                try:
+                    check_steps(trials, made, self._sized(made), folder, observer=self.observer)
+                    return made
+                except OutOfMemory as error:
+                    gb *= _SHRINK
+                    problem = f"a real step does not fit ({error.what})"
+                    self.observer.warn(f"{error.where}: {problem}; planning for {gb:.1f} GB")
         raise PlanError(f"no plan fits: a real step fails even when planned for {gb:.1f} GB", mend="free memory")
+
+    def _say_what_for(self, gb: float) -> None:
+        if self.request.gpu_memory is not None:
+            words = f"planning for {gb:g} GB, measured in bytes"
+        elif self.gpu_gb is not None:
+            words = f"planning for {gb:.1f} GB of the GPU, measured in bytes"
+        else:
+            words = (
+                f"no GPU here: planning for this machine's processor and {gb:.1f} GB of its memory, by trying steps; "
+                "--gpu-memory GB plans for a GPU elsewhere"
+            )
+        self.observer.note(words)
 
     @staticmethod
     def _sized(made: Plan) -> list[str]:
@@ -178,31 +217,20 @@ class Planning:
         roots = (name for name, entry in made.configurations.items() if not entry.get("inherits_from"))
         return [name for name in roots if made.configuration(name).n_stages > 1]
 
-    def _sizer(self, usual: Plan, preset: str, gb: float, rates: Rates) -> Any:
+    def _sizer(self, usual: Plan, preset: str, gb: float) -> Any:
         from bts_auto import machine
-        from bts_auto.plan.compute_model import plan_compute
-        from bts_auto.plan.measured import Limits, measured_sizer
+        from bts_auto.plan.measured import LONGEST_STEP_S, Limits, measured_sizer
         from bts_auto.plan.presets import find_preset
+        from bts_auto.plan.rate import Rates
 
-        hardware, chosen, channels = (
-            machine.hardware(self.request.device),
-            find_preset(preset),
-            len(usual.channel_names),
-        )
-        outputs = len(usual.label_set().outputs)
+        hardware, rates = machine.hardware(self.request.device), Rates.load(self.rates_folder)
+        chosen, channels, outputs = find_preset(preset), len(usual.channel_names), len(usual.label_set().outputs)
 
         def size(spacing: Any, median: Any, dataset_voxels: float) -> Any:
-            name = "2d" if len(spacing) == 2 else "3d_fullres"
-            try:
-                tflop = plan_compute(usual, name).step / 1e12
-                rate = rates.nearest(hardware, chosen.network, len(spacing), tflop)
-            except PlanError:  # cases of a few voxels, whose networks have no stages to count
-                rate = None
-            limits = Limits(
-                gb,
-                rate.precision if rate is not None else "fp32",
-                _LONGEST_STEP_S * rate.tflops if rate is not None else float("inf"),
-            )
+            rate = rates.lasting(hardware, chosen.network, len(spacing), LONGEST_STEP_S)
+            limits = Limits(gb)
+            if rate is not None:  # unknown for cases of a few voxels, whose networks have no stages to count
+                limits = Limits(gb, rate.precision, LONGEST_STEP_S * rate.tflops)
             return measured_sizer(chosen, limits, channels, outputs)(spacing, median, dataset_voxels)
 
         return size

@@ -79,7 +79,7 @@ def _plan(
     document = read_json(place.raw / "dataset.json")
     path = place.plan_path(None if laid is None else laid.name)
     planning = Planning(found, document, place.name, request, place.rates_folder, observer)
-    made = planning.made_before(path, preset)
+    made = planning.made_before(path, preset, laid)
     rules = _split_rules(place, splits)
     if made is None:
         made = planning.make(preset).model_copy(update={"splits": rules})
@@ -115,26 +115,29 @@ def plan(
     planner: Literal["nnunet", "measured"] | None = None,
     budget: float | None = None,
     device: str = "auto",
+    measure_again: bool = False,
     recipe: str | Path | None = None,
     splits: Mapping[str, Any] | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
     """Plan for a dataset; cases that were not measured yet, or have changed since, are measured first.
 
-    `gpu_memory`, `preset`, `planner`, `budget` and `device` are those of :class:`bts_auto.steps.planning.Request`;
-    `splits` are fields of :class:`bts_auto.data.split_rules.SplitRules` that shall be others than before.
+    `gpu_memory`, `preset`, `planner`, `budget`, `device` and `measure_again` are those of
+    :class:`bts_auto.steps.planning.Request`; `splits` are fields of :class:`bts_auto.data.split_rules.SplitRules` that
+    shall be others than before.
     """
     place = locate(dataset, workspace, observer)
     found, failures = _fingerprint(place, None, _zeroed_before(place), observer)
-    made = _plan(place, found, Request(gpu_memory, preset, planner, budget, device), recipe, splits, observer)
+    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
+    made = _plan(place, found, request, recipe, splits, observer)
     path = place.plan_path(made.recipe)
     data = {"dataset": place.name, "plan": str(path)}
     return Outcome(1, merged(failures), data, (*plan_lines(made), f"plan: {path}"))
 
 
 def plan_lines(made: Plan) -> tuple[str, ...]:
-    """A plan's sizes and what they are expected to take, for each configuration."""
-    from bts_auto.plan.expect import in_words
+    """A plan's sizes and what they are expected to take, for each configuration; what to do where that is days."""
+    from bts_auto.plan.expect import advice, in_words
 
     lines = []
     for name in made.configurations:
@@ -144,6 +147,8 @@ def plan_lines(made: Plan) -> tuple[str, ...]:
         lines.append(f"{name}: patch {patch}, batch {c.batch_size}, spacing {spacing} mm, {c.n_stages} stages{after}")
         if (expected := in_words(made, name)) is not None:
             lines.append(f"{name}: {expected}")
+    if (advised := advice(made)) is not None:
+        lines.append(advised)
     return tuple(lines)
 
 
@@ -223,6 +228,7 @@ def plan_and_preprocess(
     planner: Literal["nnunet", "measured"] | None = None,
     budget: float | None = None,
     device: str = "auto",
+    measure_again: bool = False,
     recipe: str | Path | None = None,
     splits: Mapping[str, Any] | None = None,
     configurations: Sequence[str] | None = None,
@@ -236,7 +242,7 @@ def plan_and_preprocess(
     if not found.spacings:
         reasons = "; ".join(f"{f.case}: {f.reason}" for f in failures[:3])
         raise DataError(f"none of the {len(failures)} cases can be used ({reasons})", where=place.raw)
-    request = Request(gpu_memory, preset, planner, budget, device)
+    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
     made = _plan(place, found, request, recipe, splits, observer)
     for line in plan_lines(made):
         observer.note(line)

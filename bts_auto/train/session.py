@@ -13,7 +13,7 @@ from bts_auto.evaluate.scores import Scores
 from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
-from bts_auto.plan.expect import duration
+from bts_auto.plan.expect import duration, too_long
 from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
@@ -32,6 +32,8 @@ from bts_auto.train.trainer import TrainingResult
 from bts_auto.train.validate import HeldOut
 
 BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
+# A network that sees fewer steps than this has hardly begun to learn.
+_FEW_STEPS = 250
 # What trying tiles after training takes, in passes over the held-out cases with the planned ones.
 _TILE_SIZES = 4
 
@@ -95,12 +97,16 @@ class _Session:
         steps = training.epochs * training.iterations
         if job.budget is not None:
             fitting = min(steps, int(max(0.0, job.budget - self._reserve(seconds / 3)) / seconds))
-            self._observer.note(f"{duration(seconds)} a step: about {fitting} steps fit the {duration(job.budget)}")
+            words = f"{duration(seconds)} a step: about {fitting} steps fit the {duration(job.budget)}"
+            if fitting < min(steps, _FEW_STEPS) and job.plan.budget_seconds is None:
+                words += "; bts_plan_and_preprocess --budget plans a network that sees more in its time"
+            self._observer.note(words)
             return
         patches = training.epochs * training.validation_iterations if job.validation_cases else 0
         # A forward pass is a third of a step.
         expected = steps * seconds + patches * seconds / 3
-        self._observer.note(f"{duration(seconds)} a step: {steps} steps will take about {duration(expected)}")
+        words = f"{duration(seconds)} a step: {steps} steps will take about {duration(expected)}"
+        self._observer.note(f"{words}; --budget 12h would end it in that time" if too_long(expected) else words)
 
     # --------------------------------------------------------------------------------------------------------- training
 

@@ -1,14 +1,17 @@
 """Real training steps with weights that are thrown away: what a step takes in time and memory.
 
-Run as ``python -m bts_auto.train.trial`` it reads a question as JSON from its input and prints the answer as JSON. A
-process of its own gives back all of its memory, and when it asks for too much nothing but itself is killed.
+Run as ``python -m bts_auto.train.trial`` it reads a question as a line of JSON from its input, prints the answer as
+one, and waits for the next. A process of its own gives back all of its memory, and when it asks for too much nothing
+but itself is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bts_auto import registry
+from bts_auto import machine, registry
 from bts_auto.data.labels import Labels
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.predict.engine import choose_device
@@ -34,6 +37,7 @@ from bts_auto.train.step import Stepper
 
 # Steps are timed until there are so many, or until so many seconds are spent; the first one is never counted.
 _MOST_STEPS, _MOST_SECONDS = 6, 6.0
+_QUICK_SECONDS = 2.0
 
 
 def random_batch(
@@ -87,9 +91,19 @@ def time_steps(
     accumulation: int,
     device: torch.device,
     *,
+    most_seconds: float = _MOST_SECONDS,
+    one_is_enough: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:
-    """Seconds of the first optimiser step, which is slower, and the mean of some more, their batches included."""
+    """Seconds of the first optimiser step, which is slower, and the mean of some more, their batches included.
+
+    Parameters
+    ----------
+    most_seconds : float
+        No step is begun later than this.
+    one_is_enough : bool
+        Whether a first step that takes longer than that is taken for the others too.
+    """
 
     def step() -> None:
         stepper.run([next(batches) for _ in range(accumulation)], At(0, 0.0))
@@ -99,7 +113,9 @@ def time_steps(
     begin = clock()
     step()
     start, done = clock(), 0
-    while done < _MOST_STEPS and (not done or clock() - start < _MOST_SECONDS):
+    if one_is_enough and start - begin > most_seconds:
+        return start - begin, start - begin
+    while done < _MOST_STEPS and (not done or clock() - start < most_seconds):
         step()
         done += 1
     return start - begin, (clock() - start) / done
@@ -107,27 +123,31 @@ def time_steps(
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be tried: a configuration of a plan, on noise or (with a store) on preprocessed cases."""
+    """What is to be tried: a configuration of a plan, on noise or (with a store) on preprocessed cases.
+
+    `quick`: some seconds at most, one step where that takes longer.
+    """
 
     plan: Plan
     configuration: str
     device: str
     store: Path | None
     cases: tuple[str, ...]
+    quick: bool
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Question:
         """Read a question."""
         store = None if values["store"] is None else Path(values["store"])
         plan = Plan.from_values(values["plan"])
-        return cls(plan, values["configuration"], values["device"], store, tuple(values["cases"]))
+        return cls(plan, values["configuration"], values["device"], store, tuple(values["cases"]), values["quick"])
 
 
 def answer(question: Question) -> dict[str, Any]:
-    """Try it; seconds of a step, the number format, and the peak of memory above what there was before."""
+    """Try it; see :class:`bts_auto.steps.trials.Tried`."""
     device = choose_device(question.device)
     configuration, labels = question.plan.configuration(question.configuration), question.plan.label_set()
-    before = _resident_bytes("VmRSS")
+    before = _forget_peak(device)
     chosen = configuration.training.objective
     objective: Objective = registry.component("objective", chosen.name)(
         registry.options("objective", chosen.name, chosen.options),
@@ -142,8 +162,15 @@ def answer(question: Question) -> dict[str, Any]:
         module.train()
     with _batches(question, configuration, labels, objective, device) as source:
         streams = (dict.fromkeys(objective.streams, batch) for batch in source)
-        _, seconds = time_steps(stepper, iter(streams), configuration.training.accumulation, device)
-    return {"step_seconds": seconds, "precision": choice.name, "peak_bytes": _peak_bytes(device, before)}
+        accumulation, watch = configuration.training.accumulation, machine.ProcessorWatch()
+        limits = {"most_seconds": _QUICK_SECONDS, "one_is_enough": True} if question.quick else {}
+        _, seconds = time_steps(stepper, iter(streams), accumulation, device, **limits)
+    return {
+        "step_seconds": seconds,
+        "precision": choice.name,
+        "peak_bytes": _peak_bytes(device, before),
+        "others": round(watch.taken_by_others(), 2),
+    }
 
 
 @contextlib.contextmanager
@@ -175,6 +202,17 @@ def _resident_bytes(field: str) -> int:
         return memory_mb(torch.device("cpu")) << 20
 
 
+def _forget_peak(device: torch.device) -> int:
+    """Start counting the peak of memory anew; gives back what the process holds now."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):  # the kernel's word for: the peak is what there is now
+        Path("/proc/self/clear_refs").write_text("5")
+    return _resident_bytes("VmRSS")
+
+
 def _peak_bytes(device: torch.device, before: int) -> int:
     """Peak of the memory that is trained in: the GPU's, else what the process has taken since `before`."""
     if device.type == "cuda":
@@ -182,18 +220,24 @@ def _peak_bytes(device: torch.device, before: int) -> int:
     return max(0, _resident_bytes("VmHWM") - before)
 
 
-def main() -> int:
-    """Answer one question."""
-    question = Question.from_json(json.load(sys.stdin))
+def _answered(question: Question) -> dict[str, Any]:
+    """The answer, or that there is not enough memory for it."""
     try:
-        found = answer(question)
+        return answer(question)
     except (MemoryError, RuntimeError) as error:
         # torch reports a failed allocation on the CPU as a plain RuntimeError.
         words = str(error)
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in words:
             raise
-        found = {"out_of_memory": words.splitlines()[0] if words else "out of memory"}
-    print(json.dumps(found))
+        return {"out_of_memory": words.splitlines()[0] if words else "out of memory"}
+
+
+def main() -> int:
+    """Answer questions until there are no more."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints has no place among answers
+        for line in sys.stdin:
+            print(json.dumps(_answered(Question.from_json(json.loads(line)))), file=answers, flush=True)
     return 0
 
 

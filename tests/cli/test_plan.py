@@ -29,7 +29,7 @@ def test_json_without_an_output_holds_the_plan(files: list[str], capsys: pytest.
 
 
 def test_sizes_and_reasons_are_printed(files: list[str], capsys: pytest.CaptureFixture[str]):
-    assert main([*files, "--explain", "--name", "Dataset007_Other"]) == 0
+    assert main([*files, "--explain", "--gpu-memory", "8", "--name", "Dataset007_Other"]) == 0
     out = capsys.readouterr().out
     assert "3d_fullres: patch" in out
     assert "GB at the peak" in out

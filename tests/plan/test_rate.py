@@ -44,3 +44,19 @@ def test_rates_come_back_from_the_disk(tmp_path: Path):
 def test_a_file_of_another_version_is_forgotten(tmp_path: Path):
     (tmp_path / RATES_FILE).write_text('{"speeds": []}')
     assert Rates.load(tmp_path) == Rates()
+
+
+def test_what_a_busy_machine_took_gives_way_to_a_calm_one():
+    busy = Rates().add(rate(1.0, 9.0, others=0.4)).add(rate(2.0, 20.0, others=0.4))
+    assert [one.step_seconds for one in busy.add(rate(5.0, 5.0)).rates] == [5.0]
+    assert [one.step_seconds for one in Rates().add(rate(5.0, 5.0)).add(rate(1.0, 9.0, others=0.4)).rates] == [5.0]
+
+
+def test_the_longest_steps_tell_of_long_ones():
+    rates = Rates().add(rate(1.0, 2.0)).add(rate(10.0, 8.0))
+    assert rates.lasting("here", "plain_unet", 3, 10.0).step_tflop == 10.0  # type: ignore[union-attr]
+
+
+def test_a_machine_is_forgotten():
+    rates = Rates().add(rate()).add(rate(hardware="there"))
+    assert [one.hardware for one in rates.without("here").rates] == ["there"]

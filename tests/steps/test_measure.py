@@ -1,17 +1,19 @@
-"""Real steps that are thrown away."""
+"""Timing steps, and remembering what they took."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from bts_auto.steps import measure
-from bts_auto.steps.measure import OutOfMemory, as_rate, try_steps
+from bts_auto import machine
+from bts_auto.events import Observer
+from bts_auto.plan.rate import Rates
+from bts_auto.plan.schema import Plan
+from bts_auto.steps.measure import check_steps, known_step_seconds, measure_rates
+from bts_auto.steps.trials import Tried
 from bts_auto.train.trial import time_steps
 from tests.plan.cases import plan
 
@@ -26,6 +28,11 @@ class Recorder:
         self.batches.append(len(batches))
 
 
+def timed(stepper: Recorder, seconds_between: int, **options) -> tuple[float, float]:
+    ticks = itertools.count(0, seconds_between)
+    return time_steps(stepper, itertools.repeat({}), 2, torch.device("cpu"), clock=lambda: next(ticks), **options)  # type: ignore[arg-type]
+
+
 def test_the_first_step_is_not_counted():
     stepper, ticks = Recorder(), itertools.count()
     first, seconds = time_steps(stepper, itertools.repeat({}), 2, torch.device("cpu"), clock=lambda: next(ticks))  # type: ignore[arg-type]
@@ -34,37 +41,64 @@ def test_the_first_step_is_not_counted():
 
 
 def test_slow_steps_are_timed_once():
-    stepper, ticks = Recorder(), itertools.count(0, 100)
-    time_steps(stepper, itertools.repeat({}), 1, torch.device("cpu"), clock=lambda: next(ticks))  # type: ignore[arg-type]
+    stepper = Recorder()
+    timed(stepper, 100)
     assert len(stepper.batches) == 2
 
 
-def test_a_trial_measures_time_and_memory():
-    made = plan((16, 16, 16), gpu_memory_gb=1)
-    tried = try_steps(made, "3d_fullres", device="cpu")
-    assert tried.step_seconds > 0
-    assert tried.peak_bytes > 0
-    assert as_rate(made, "3d_fullres", tried, "here").tflops > 0
+def test_a_slow_first_step_may_be_enough():
+    stepper = Recorder()
+    assert timed(stepper, 100, one_is_enough=True) == (100, 100)
+    assert len(stepper.batches) == 1
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, status: int, out: str = "", err: str = "") -> None:
-    done = subprocess.CompletedProcess([sys.executable], status, out, err)
-    monkeypatch.setattr(measure.subprocess, "run", lambda *arguments, **options: done)
+class Steps:
+    """Stands for the process of trials: each step takes a second; remembers the number formats it was asked for."""
+
+    device = "cpu"
+
+    def __init__(self, others: float = 0.0) -> None:
+        self.others, self.formats = others, list[str]()
+
+    def run(self, made: Plan, name: str, **options: object) -> Tried:
+        self.formats.append(made.configuration(name).training.precision)
+        return Tried(1.0, "bf16", 1, self.others)
 
 
-def test_a_killed_trial_is_out_of_memory(monkeypatch: pytest.MonkeyPatch):
-    answers(monkeypatch, -9)
-    with pytest.raises(OutOfMemory):
-        try_steps(plan((16, 16, 16), gpu_memory_gb=1), "3d_fullres")
+class Heard(Observer):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
-def test_a_refused_allocation_is_out_of_memory(monkeypatch: pytest.MonkeyPatch):
-    answers(monkeypatch, 0, json.dumps({"out_of_memory": "can't allocate memory"}))
-    with pytest.raises(OutOfMemory, match="allocate"):
-        try_steps(plan((16, 16, 16), gpu_memory_gb=1), "3d_fullres")
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setattr(machine, "hardware", lambda device="auto": "a machine")
+    return plan((64, 64, 64), gpu_memory_gb=1)
 
 
-def test_any_other_failure_is_named(monkeypatch: pytest.MonkeyPatch):
-    answers(monkeypatch, 1, err="Traceback\nRuntimeError: no kernel\n")
-    with pytest.raises(measure.BtsError, match="no kernel"):
-        try_steps(plan((16, 16, 16), gpu_memory_gb=1), "3d_fullres")
+def test_a_step_is_taken_once(made: Plan, tmp_path: Path):
+    steps = Steps()
+    for _ in range(2):
+        check_steps(steps, made, ["2d", "3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    assert len(steps.formats) == 2
+    assert known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(1.0)
+
+
+def test_a_known_number_format_is_not_sought_again(made: Plan, tmp_path: Path):
+    steps, larger = Steps(), made.replaced("3d_fullres", "training", {"accumulation": 4})
+    measure_rates(steps, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    measure_rates(steps, larger, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    assert steps.formats == ["auto", "bf16"]
+
+
+def test_a_step_on_a_busy_machine_is_remarked_on_and_taken_again(made: Plan, tmp_path: Path):
+    heard, busy, calm = Heard(), Steps(others=0.5), Steps()
+    check_steps(busy, made, ["3d_fullres"], tmp_path, observer=heard)  # type: ignore[arg-type]
+    assert "--measure-again" in heard.warnings[0]
+    assert known_step_seconds(made, "3d_fullres", tmp_path) is None
+    check_steps(calm, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    assert len(calm.formats) == 1
+    assert [rate.busy for rate in Rates.load(tmp_path).rates] == [False]

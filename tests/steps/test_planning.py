@@ -14,12 +14,14 @@ from bts_auto import machine, steps
 from bts_auto.errors import PlanError
 from bts_auto.events import Observer
 from bts_auto.plan.compute_model import plan_compute
+from bts_auto.plan.expect import advice
 from bts_auto.plan.explain import explain
 from bts_auto.plan.memory_model import plan_memory
+from bts_auto.plan.recipes import Recipe, apply_recipe
 from bts_auto.plan.schema import Plan
-from bts_auto.steps import measure
-from bts_auto.steps.measure import OutOfMemory, Tried
+from bts_auto.steps import measure, trials
 from bts_auto.steps.planning import Planning, Request
+from bts_auto.steps.trials import OutOfMemory, Tried
 from tests.make_data import make_raw_dataset
 from tests.plan.cases import dataset, fingerprint
 
@@ -43,6 +45,10 @@ class Machine:
 class Heard(Observer):
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -52,7 +58,7 @@ class Heard(Observer):
 def here(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """This machine has no GPU and 64 GB."""
     fake = Machine()
-    monkeypatch.setattr(measure, "try_steps", fake)
+    monkeypatch.setattr(trials.Trials, "run", fake)
     monkeypatch.setattr(machine, "gpu_memory_gb", lambda: None)
     monkeypatch.setattr(machine, "hardware", lambda device="auto": "a machine")
     monkeypatch.setattr(machine, "free_memory", lambda: 64 * 2**30)
@@ -76,9 +82,54 @@ def test_a_gpu_is_planned_for_by_rules(here: Machine, tmp_path: Path, monkeypatc
     assert (made.planner, made.gpu_memory_gb) == ("nnunet", 4)
 
 
-def test_without_a_gpu_the_usual_memory_is_planned_for(here: Machine, tmp_path: Path):
+def test_without_a_gpu_sizes_are_measured(here: Machine, tmp_path: Path):
+    made = planning(tmp_path, heard := Heard()).make("plain")
+    assert made.planner == "measured"
+    assert "no GPU here" in heard.notes[0]
+
+
+def test_a_gpu_that_will_not_train_is_none(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: 4.0)
+    assert planning(tmp_path, device="cpu").make("plain").planner == "measured"
+
+
+def test_rules_without_a_gpu_are_for_the_usual_memory(here: Machine, tmp_path: Path):
+    made = planning(tmp_path, planner="nnunet").make("plain")
+    assert (made.planner, made.gpu_memory_gb, here.trials) == ("nnunet", 8, 0)
+
+
+def test_what_was_measured_is_not_measured_again(here: Machine, tmp_path: Path):
+    first = planning(tmp_path).make("plain")
+    assert here.trials == 4  # a small network and the chosen one, for 2d and 3d
+    assert planning(tmp_path).make("plain") == first
+    assert here.trials == 4
+
+
+def test_a_machine_can_be_measured_again(here: Machine, tmp_path: Path):
+    planning(tmp_path).make("plain").save(tmp_path / "plan.json")
+    again = planning(tmp_path, measure_again=True)
+    assert again.made_before(tmp_path / "plan.json", "plain") is None
+    again.make("plain")
+    assert here.trials == 8
+
+
+def test_rules_have_nothing_to_measure_again(here: Machine, tmp_path: Path):
+    with pytest.raises(PlanError, match="measure nothing"):
+        planning(tmp_path, gpu_memory=1, measure_again=True).make("plain")
+
+
+def test_measured_sizes_are_explained_by_the_limit_that_held(here: Machine, tmp_path: Path):
+    for memory, words in ((64, "short enough"), (2, "fits the memory")):
+        made = planning(tmp_path, planner="measured", gpu_memory=memory).make("plain")
+        (line,) = (line for line in explain(made, fingerprint()) if line.startswith("3d_fullres: patch"))
+        assert words in line
+
+
+def test_a_training_of_many_days_is_advised_against(here: Machine, tmp_path: Path):
     made = planning(tmp_path).make("plain")
-    assert (made.planner, made.gpu_memory_gb) == ("nnunet", 8)
+    assert "--budget" in str(advice(made))
+    assert "--budget" in steps.prepare.plan_lines(made)[-1]
+    assert advice(planning(tmp_path, budget=600).make("plain")) is None
 
 
 def test_measured_sizes_fit_this_machine(here: Machine, tmp_path: Path):
@@ -171,3 +222,11 @@ def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypat
     measure.remember_training(folder, tmp_path)
     assert measure.known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(6.0)
     assert measure.known_step_seconds(made, "2d", tmp_path) is None
+
+
+def test_a_changed_recipe_is_laid_anew(here: Machine, tmp_path: Path):
+    asked, first = planning(tmp_path), Recipe(name="mine", configuration={"training": {"epochs": 5}})
+    apply_recipe(asked.make("plain"), first).save(tmp_path / "plan.json")
+    assert asked.made_before(tmp_path / "plan.json", "plain", first)
+    changed = first.model_copy(update={"configuration": {"training": {"epochs": 6}}})
+    assert asked.made_before(tmp_path / "plan.json", "plain", changed) is None
