@@ -200,6 +200,8 @@ def settle(
         rate = as_rate(made, name, tried, hardware)
         warn_if_busy(rate, observer)
         Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
+        # Found out once, not again by each training.
+        made = made.replaced(name, "training", {"precision": tried.precision})
         held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
         shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
         made = with_steps(made, name, _fitting(made, name, tried.step_seconds, shapes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration, too_long
-from bts_auto.plan.reserve import TTA_SHARE, patches_to_visit, reserved_seconds, validation_seconds
+from bts_auto.plan.reserve import affordable, patches_to_visit, reserved_seconds
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
 from bts_auto.train.assembly import Assembly
@@ -34,8 +35,6 @@ from bts_auto.train.validate import HeldOut
 BEST, CHOSEN = "checkpoint_best.safetensors", "checkpoint_chosen.safetensors"
 # A network that sees fewer steps than this has hardly begun to learn.
 _FEW_STEPS = 250
-# What trying tiles after training takes, in passes over the held-out cases with the planned ones.
-_TILE_SIZES = 4
 
 
 def train(
@@ -48,27 +47,31 @@ def train(
     processes: Processes,
     observer: Observer,
     clock: Callable[[], float],
+    started: float,
 ) -> TrainingResult:
-    """Do what is left of `job`; see :func:`bts_auto.train.trainer.train_fold`."""
-    start = clock()
-    session = _Session(job, processes, observer, clock)
+    """Do what is left of `job`; see :func:`bts_auto.train.trainer.train_fold`.
+
+    `started`: the time of `clock` from which a budget counts.
+    """
+    session = _Session(job, processes, observer, clock, started)
     if run is None or run.finished is None:
         run = session.begin(run, settings)
         with session.interruption.listening():
             run = session.train(run, save_every)
             session.interruption.at_once = True
-            scores = session.validate(validate, start)
+            scores = session.validate(validate)
     else:
-        scores = session.validate(validate, start)
+        scores = session.validate(validate)
     assert run.finished is not None
     failures = tuple(scores.failures) if scores is not None else ()
     return TrainingResult(job.folder, **run.finished, scores=scores, failures=failures)
 
 
 class _Session:
-    def __init__(self, job: Fold, processes: Processes, observer: Observer, clock: Callable[[], float]) -> None:
-        self._job, self._observer, self._clock = job, observer, clock
-        self._started = clock()
+    def __init__(
+        self, job: Fold, processes: Processes, observer: Observer, clock: Callable[[], float], started: float
+    ) -> None:
+        self._job, self._observer, self._clock, self._started = job, observer, clock, started
         self._configuration = job.configuration
         self._training = self._configuration.training
         self._assembly = Assembly(job, observer, processes)
@@ -96,7 +99,8 @@ class _Session:
         job, training = self._job, self._training
         steps = training.epochs * training.iterations
         if job.budget is not None:
-            fitting = min(steps, int(max(0.0, job.budget - self._reserve(seconds / 3)) / seconds))
+            left = self._left() - self._reserve(seconds / 3 / self._configuration.batch_size)
+            fitting = min(steps, int(max(0.0, left) / seconds))
             words = f"{duration(seconds)} a step: about {fitting} steps fit the {duration(job.budget)}"
             if fitting < min(steps, _FEW_STEPS) and job.plan.budget_seconds is None:
                 words += "; bts_plan_and_preprocess --budget plans a network that sees more in its time"
@@ -159,7 +163,7 @@ class _Session:
         return measured.augment_on_device if wanted == "auto" else wanted == "device"
 
     def _limits(self, save_every: float) -> Limits:
-        budget = None if self._job.budget is None else self._job.budget - (self._clock() - self._started)
+        budget = None if self._job.budget is None else self._left()
         return Limits(budget=budget, reserve=self._reserve, save_every=save_every)
 
     def _logged(self, run: runs.Run) -> LoggedRun:
@@ -207,7 +211,7 @@ class _Session:
         axes = len(self._configuration.inference.mirror_axes)
         return reserved_seconds(self._tiles(), seconds_per_patch, axes, budget)
 
-    def validate(self, wanted: bool, start: float) -> Any:
+    def validate(self, wanted: bool) -> Any:
         """Score the held-out cases as whole volumes, where there are any, with the tile that suits them best."""
         job = self._job
         if not wanted or job.raw is None or not job.validation_cases:
@@ -215,12 +219,14 @@ class _Session:
         held_out = HeldOut(
             TrainedFold(job.folder), job.store, job.raw.training_cases(), previous=job.previous, device=job.device
         )
-        tiles, tta = self._time_for_tiles(start), self._time_for_mirrors(start)
+        tiles, tta = self._time_for()
         if not tta:
             self._observer.note("no time in the budget to average over mirrored copies in the final validation")
         begun = self._clock()
         scores = validate_trained(held_out, job.validation_cases, tiles=tiles, tta=tta, observer=self._observer)
         self._note_scores(scores, self._clock() - begun)
+        if job.budget is not None:
+            self._observer.note(f"{duration(self._clock() - self._started)} of the {duration(job.budget)} are spent")
         return scores
 
     def _note_scores(self, scores: Scores, seconds: float) -> None:
@@ -230,19 +236,15 @@ class _Session:
         journal.write("validation", cases=len(scores.cases), dice=dice, seconds=round(seconds, 3))
         journal.close()
 
-    def _time_for_tiles(self, start: float) -> bool:
-        """Whether a budget has room to try sizes of tiles before the validation."""
-        job = self._job
-        if job.budget is None or self._seconds_per_patch is None:
-            return True
-        plain = validation_seconds(self._tiles(), self._seconds_per_patch)
-        # Larger tiles take less than the planned ones; the validation itself comes after.
-        return (_TILE_SIZES + 1) * plain <= job.budget - (self._clock() - start)
+    def _left(self) -> float:
+        """Seconds of the budget that are left; infinite without one."""
+        budget = math.inf if self._job.budget is None else self._job.budget
+        return budget - (self._clock() - self._started)
 
-    def _time_for_mirrors(self, start: float) -> bool:
-        job = self._job
-        if job.budget is None or self._seconds_per_patch is None:
-            return True
-        axes = len(self._configuration.inference.mirror_axes)
-        mirrored = validation_seconds(self._tiles(), self._seconds_per_patch, axes)
-        return mirrored <= max(TTA_SHARE * job.budget, job.budget - (self._clock() - start))
+    def _time_for(self) -> tuple[bool, bool]:
+        """Whether a budget has room to try sizes of tiles, and to average over mirrored copies."""
+        budget, per_patch = self._job.budget, self._seconds_per_patch
+        if budget is None or per_patch is None:
+            return True, True
+        tiles, axes = self._tiles(), len(self._configuration.inference.mirror_axes)
+        return affordable(self._left(), tiles, per_patch, axes, budget)

@@ -129,6 +129,7 @@ def train_fold(
     BtsError
         When the loss stayed NaN or infinite after a retry, or another process trains in `folder`.
     """
+    started = clock()
     plan = runs.effective_plan(
         plan, config_name, epochs=epochs, iterations=iterations, seed=seed, until_plateau=until_plateau
     )
@@ -192,6 +193,7 @@ def train_fold(
             processes=processes or ALONE,
             observer=observer,
             clock=clock,
+            started=started,
         )
 
 

@@ -163,8 +163,8 @@ def answer(question: Question) -> dict[str, Any]:
     with _batches(question, configuration, labels, objective, device) as source:
         streams = (dict.fromkeys(objective.streams, batch) for batch in source)
         accumulation, watch = configuration.training.accumulation, machine.ProcessorWatch()
-        limits = {"most_seconds": _QUICK_SECONDS, "one_is_enough": True} if question.quick else {}
-        _, seconds = time_steps(stepper, iter(streams), accumulation, device, **limits)
+        most, quick = (_QUICK_SECONDS if question.quick else _MOST_SECONDS), question.quick
+        _, seconds = time_steps(stepper, iter(streams), accumulation, device, most_seconds=most, one_is_enough=quick)
     return {
         "step_seconds": seconds,
         "precision": choice.name,

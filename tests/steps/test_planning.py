@@ -225,7 +225,7 @@ def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypat
 
 
 def test_a_changed_recipe_is_laid_anew(here: Machine, tmp_path: Path):
-    asked, first = planning(tmp_path), Recipe(name="mine", configuration={"training": {"epochs": 5}})
+    asked, first = planning(tmp_path), Recipe(name="mine", about="", configuration={"training": {"epochs": 5}})
     apply_recipe(asked.make("plain"), first).save(tmp_path / "plan.json")
     assert asked.made_before(tmp_path / "plan.json", "plain", first)
     changed = first.model_copy(update={"configuration": {"training": {"epochs": 6}}})
