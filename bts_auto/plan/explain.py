@@ -129,9 +129,9 @@ def _cost(plan: Plan, name: str) -> str:
     if expected is None or expected.step_seconds is None or expected.epoch_seconds is None:
         return f"{words}; {length} take {steps * tflop / 1e3:.3g} PFLOP. No step was timed here yet to say how long."
     return (
-        f"{words}, which {expected.hardware} does in {duration(expected.step_seconds)} "
-        f"({training.accumulation * tflop / expected.step_seconds:.2g} TFLOP a second, measured); {length}, with their "
-        f"held-out patches, take {duration(training.epochs * expected.epoch_seconds)}."
+        f"{words}, done in {duration(expected.step_seconds)} at the measured "
+        f"{training.accumulation * tflop / expected.step_seconds:.2g} TFLOP a second of {expected.hardware}; {length}, "
+        f"with their held-out patches, take {duration(training.epochs * expected.epoch_seconds)}."
     )
 
 

@@ -184,7 +184,7 @@ def settle(
     from bts_auto.plan.rate import Rates
     from bts_auto.preprocess.dataset import store_folder
     from bts_auto.preprocess.store import CaseStore
-    from bts_auto.steps.measure import as_rate, warn_if_busy
+    from bts_auto.steps.measure import as_rate
     from bts_auto.steps.trials import Trials
 
     assert request.budget is not None
@@ -198,7 +198,6 @@ def settle(
         with Trials(request.device) as trials:
             tried = trials.run(made, name, store=store.folder, cases=cases)
         rate = as_rate(made, name, tried, hardware)
-        warn_if_busy(rate, observer)
         Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
         # Found out once, not again by each training.
         made = made.replaced(name, "training", {"precision": tried.precision})

@@ -51,7 +51,7 @@ def measure_rates(
     trials: Trials, plan: Plan, names: Sequence[str], folder: Path, *, observer: Observer = SILENT
 ) -> Rates:
     """The rates that `folder` remembers, with those of `names` measured where nothing of their size is known."""
-    return _measure(trials, plan, names, folder, _NEAR_STEP, observer)
+    return _measure(trials, plan, names, folder, _NEAR_STEP, "timing a small network", observer)
 
 
 def check_steps(
@@ -64,10 +64,12 @@ def check_steps(
     OutOfMemory
         When one of them does not fit.
     """
-    return _measure(trials, plan, names, folder, _SAME_STEP, observer)
+    return _measure(trials, plan, names, folder, _SAME_STEP, "trying a training step", observer)
 
 
-def _measure(trials: Trials, plan: Plan, names: Sequence[str], folder: Path, near: float, observer: Observer) -> Rates:
+def _measure(
+    trials: Trials, plan: Plan, names: Sequence[str], folder: Path, near: float, doing: str, observer: Observer
+) -> Rates:
     from bts_auto import machine
     from bts_auto.plan.expect import duration
     from bts_auto.plan.rate import Rates
@@ -75,25 +77,15 @@ def _measure(trials: Trials, plan: Plan, names: Sequence[str], folder: Path, nea
     hardware = machine.hardware(trials.device)
     for name in names:
         rates = Rates.load(folder)
-        flop, rate = _step_tflop(plan, name), _nearest(plan, name, rates, hardware)
+        flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, rates, hardware)
         if flop is None or (rate is not None and not rate.busy and _ratio(rate, flop) < near):
             continue
         about = "" if rate is None else f" (about {duration(flop / rate.tflops)})"
         sizes = f"patch {'x'.join(map(str, plan.configuration(name).patch_size))}"
-        observer.note(f"trying a training step of {name}, {sizes}, batch {plan.configuration(name).batch_size}{about}")
+        observer.note(f"{doing}: {name}, {sizes}, batch {plan.configuration(name).batch_size}{about}")
         found = as_rate(plan, name, trials.run(_in_known_format(plan, name, rate), name, quick=True), hardware)
-        warn_if_busy(found, observer)
         rates.add(found).save(folder)
     return Rates.load(folder)
-
-
-def warn_if_busy(rate: Rate, observer: Observer) -> None:
-    """Say where a measurement tells more of other programs than of the machine."""
-    if rate.busy:
-        observer.warn(
-            f"other programs took {rate.others:.0%} of the processors meanwhile: times are foretold too long, "
-            "sizes may come out small; plan with --measure-again when the machine is idle"
-        )
 
 
 def _step_tflop(plan: Plan, name: str) -> float | None:
@@ -107,7 +99,7 @@ def _step_tflop(plan: Plan, name: str) -> float | None:
         return None
 
 
-def _nearest(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
+def nearest_rate(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
     """The measured step that is most like a configuration's."""
     configuration, flop = plan.configuration(name), _step_tflop(plan, name)
     return None if flop is None else rates.nearest(hardware, configuration.network.name, configuration.dims, flop)
@@ -133,7 +125,7 @@ def known_step_seconds(plan: Plan, name: str, folder: Path, *, device: str = "au
     rates, flop = Rates.load(folder), _step_tflop(plan, name)
     if not rates.rates or flop is None:
         return None
-    rate = _nearest(plan, name, rates, machine.hardware(device))
+    rate = nearest_rate(plan, name, rates, machine.hardware(device))
     return flop / rate.tflops if rate is not None and not rate.busy and _ratio(rate, flop) < _SAME_STEP else None
 
 

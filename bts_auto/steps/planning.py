@@ -23,7 +23,9 @@ _MOST_CPU_GB = 8.0
 # The plan whose networks are timed to learn the machine's speed.
 _SMALL_GB = 1.0
 # When a real step does not fit, the next plan is made for this share of the memory.
-_SHRINK, _MOST_SHRINKS = 0.8, 6
+_SHRINK, _MOST_ATTEMPTS = 0.8, 6
+# A step that lasts so much longer than it may is planned anew from what it took.
+_TOO_LONG = 1.25
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,11 @@ class Planning:
         """The plan, with what each configuration is expected to take."""
         if self.request.measure_again:
             self._forget_rates()
-        if self.request.budget is not None:
-            if self.request.planner == "nnunet":
-                raise PlanError("nnU-Net's rules know no time budget", mend="leave out --planner nnunet or --budget")
-            from bts_auto.steps.budget import plan_for_budget
-
-            return plan_for_budget(self, preset)
-        return self.with_expected(self._measured(preset) if self.measures else self._nnunet(preset))
+        if not self.measures:
+            return self.with_expected(self._nnunet(preset))
+        made = self._measured(preset) if self.request.budget is None else self._for_budget(preset)
+        self._say_if_busy(made)
+        return self.with_expected(made)
 
     @cached_property
     def gpu_gb(self) -> float | None:
@@ -95,6 +95,28 @@ class Planning:
         if request.planner is not None or request.budget is not None:
             return request.planner == "measured" or request.budget is not None
         return request.gpu_memory is None and self.gpu_gb is None
+
+    def _for_budget(self, preset: str) -> Plan:
+        from bts_auto.steps.budget import plan_for_budget
+
+        if self.request.planner == "nnunet":
+            raise PlanError("nnU-Net's rules know no time budget", mend="leave out --planner nnunet or --budget")
+        return plan_for_budget(self, preset)
+
+    def _say_if_busy(self, made: Plan) -> None:
+        """Say where what was measured tells more of other programs than of the machine."""
+        from bts_auto import machine
+        from bts_auto.plan.rate import Rates
+        from bts_auto.steps.measure import nearest_rate
+
+        rates, hardware = Rates.load(self.rates_folder), machine.hardware(self.request.device)
+        found = [rate for name in made.configurations if (rate := nearest_rate(made, name, rates, hardware))]
+        others = max((rate.others for rate in found if rate.busy), default=0.0)
+        if others:
+            self.observer.warn(
+                f"other programs took {others:.0%} of the processors while steps were timed: times are too long, "
+                "and sizes may come out small; plan with --measure-again when the machine is idle"
+            )
 
     def _forget_rates(self) -> None:
         from bts_auto import machine
@@ -188,16 +210,25 @@ class Planning:
         with Trials(self.request.device) as trials:
             for probe, name in small_probes(usual):
                 measure_rates(trials, probe, [name], folder, observer=self.observer)
-            for _ in range(_MOST_SHRINKS):
+            for attempt in range(1, _MOST_ATTEMPTS + 1):
                 made = self._plan(preset, gb, sizer=self._sizer(usual, preset, gb))
                 try:
                     check_steps(trials, made, self._sized(made), folder, observer=self.observer)
-                    return made
                 except OutOfMemory as error:
                     gb *= _SHRINK
                     problem = f"a real step does not fit ({error.what})"
                     self.observer.warn(f"{error.where}: {problem}; planning for {gb:.1f} GB")
+                    continue
+                # The small networks were only a guess at the machine's speed; now steps of nearly that size are known.
+                if attempt == _MOST_ATTEMPTS or not self._takes_too_long(made):
+                    return made
         raise PlanError(f"no plan fits: a real step fails even when planned for {gb:.1f} GB", mend="free memory")
+
+    def _takes_too_long(self, made: Plan) -> bool:
+        from bts_auto.plan.measured import LONGEST_STEP_S
+
+        taken = [one.step_seconds or 0.0 for one in self.with_expected(made).expected.values()]
+        return max(taken, default=0.0) > _TOO_LONG * LONGEST_STEP_S
 
     def _say_what_for(self, gb: float) -> None:
         if self.request.gpu_memory is not None:

@@ -32,14 +32,16 @@ class Machine:
     """A processor of `TFLOPS` whose memory holds steps of `most_gb`; counts the trials."""
 
     def __init__(self, most_gb: float = math.inf) -> None:
-        self.most_gb, self.trials = most_gb, 0
+        self.most_gb, self.trials, self.others = most_gb, 0, 0.0
+        self.large_steps = 1.0
 
     def __call__(self, plan: Plan, name: str, **options: object) -> Tried:
         self.trials += 1
         peak = plan_memory(plan, name, precision="bf16").peak
         if peak > self.most_gb * 2**30:
             raise OutOfMemory("full", where=name)
-        return Tried(plan_compute(plan, name).step / 1e12 / TFLOPS, "bf16", peak)
+        seconds = plan_compute(plan, name).step / 1e12 / TFLOPS
+        return Tried(seconds * (self.large_steps if seconds > 5 else 1), "bf16", peak, self.others)
 
 
 class Heard(Observer):
@@ -103,6 +105,19 @@ def test_what_was_measured_is_not_measured_again(here: Machine, tmp_path: Path):
     assert here.trials == 4  # a small network and the chosen one, for 2d and 3d
     assert planning(tmp_path).make("plain") == first
     assert here.trials == 4
+
+
+def test_steps_that_take_longer_than_foretold_are_planned_anew(here: Machine, tmp_path: Path):
+    here.large_steps = 2.0
+    made = planning(tmp_path).make("plain")
+    assert max(expected.step_seconds for expected in made.expected.values()) < 12.5
+
+
+def test_a_busy_machine_is_remarked_on_once(here: Machine, tmp_path: Path):
+    here.others = 0.5
+    planning(tmp_path, heard := Heard()).make("plain")
+    assert len(heard.warnings) == 1
+    assert "--measure-again" in heard.warnings[0]
 
 
 def test_a_machine_can_be_measured_again(here: Machine, tmp_path: Path):
