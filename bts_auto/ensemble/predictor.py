@@ -14,7 +14,7 @@ from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
 from bts_auto.combine.saved import CacheSource, Source
 from bts_auto.data.crop import bounding_box
 from bts_auto.data.labels import Labels
-from bts_auto.data.likeness import CaseLook
+from bts_auto.data.likeness import CaseLook, spacing_remarks
 from bts_auto.data.volume import Volume
 from bts_auto.ensemble.agreement import mean_of, predicted_dice
 from bts_auto.ensemble.apply import combine_members
@@ -118,9 +118,7 @@ class JointPredictor:
         made = _Joint(mask, volume.geometry, self.labels, timings=timings, members=tuple(parts))
         with timed(timings, "confidence"):
             dice = self._predicted_dice(made, brain)
-            # What is known of all training cases says more than their median, which is all that a member knows.
-            general = parts[0].remarks if self.best.training is None else ()
-            remarks = (*general, *self._remarks(volume, dice))
+            remarks = (*self._remarks(volume, dice), *self._tile_remarks(prepared))
         return replace(made, predicted_dice=dice, remarks=remarks, members=made.members if keep_scores else ())
 
     def _predicted_dice(self, made: _Joint, brain: np.ndarray) -> dict[str, float] | None:
@@ -134,12 +132,20 @@ class JointPredictor:
 
     def _remarks(self, volume: Volume, dice: dict[str, float] | None) -> tuple[str, ...]:
         """What a reader of the mask should be warned of: a scan unlike the training cases, a low predicted Dice."""
-        remarks = [] if self.best.training is None else self.best.training.remarks(CaseLook.of(volume))
-        lines = ["unlike the training cases: " + "; ".join(remarks)] if remarks else []
+        if self.best.training is None:  # then their median voxel is all that is known of them
+            lines = list(spacing_remarks(volume.geometry.spacing, self.plan.original_median_spacing_after_transp))
+        else:
+            remarks = self.best.training.remarks(CaseLook.of(volume))
+            lines = ["unlike the training cases: " + "; ".join(remarks)] if remarks else []
         mean = None if dice is None else mean_of(list(dice.values()))
         if mean is not None and self.best.agreement is not None and mean < self.best.agreement.low:
             lines.append(f"predicted Dice is low, {mean:.2f} (below {self.best.agreement.low:.2f}): look at the mask")
         return tuple(lines)
+
+    def _tile_remarks(self, prepared: Sequence[Prepared]) -> list[str]:
+        """What the members say about their tiles, each line once."""
+        said = (member.tile_remarks(one) for member, one in zip(self.members, prepared, strict=True))
+        return list(dict.fromkeys(line for lines in said for line in lines))
 
     def _keep(self, path: Path, member: CasePredictor, prepared: Prepared, scores: np.ndarray) -> Source:
         resampling, logits = member.configuration.resampling, member.averages_logits

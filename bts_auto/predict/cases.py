@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bts_auto.data.likeness import spacing_remarks
 from bts_auto.data.readers import read_volume
 from bts_auto.data.volume import Volume
 from bts_auto.errors import BtsError, CaseFailure
@@ -106,6 +107,9 @@ class CaseTask:
             timings: dict[str, float] = {}
             with timed(timings, "read"):
                 volume = read_volume(case.files.images, predictor.plan.channel_names, nan_to_zero=self.nan_to_zero)
+            # Should the case fail, this may be why; should it be done, all that there is to say takes its place.
+            usual = predictor.plan.original_median_spacing_after_transp
+            remarks[case.files.case] = spacing_remarks(volume.geometry.spacing, usual)
             with timed(timings, "prepare"):
                 prepared = predictor.prepare(volume)
             return _Begun(volume, prepared, timings)

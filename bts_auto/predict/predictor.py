@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
+from bts_auto.predict.affordable import affordable_tile
 from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_dropout
 from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device, working_memory
 from bts_auto.predict.entropy import export_entropy
@@ -28,6 +29,7 @@ from bts_auto.predict.export import export_labels, export_scores, to_scan
 from bts_auto.predict.tile_choice import Tiling, choose_tiling, fast_tiling, fits, unmeasured_fast_tiling
 from bts_auto.predict.tiles import Tile, smallest_tile
 from bts_auto.predict.window import count_tiles, predict_array
+from bts_auto.preprocess.memory import check_arrays
 from bts_auto.preprocess.prepare import Prepared, prepare, prepare_mask
 from bts_auto.preprocess.spatial import SpatialSteps
 
@@ -324,8 +326,24 @@ class CasePredictor:
             steps=prepared.steps if keep_scores else None,
             member_entropy=own if keep_scores else None,
             timings=timings,
-            remarks=spacing_remarks(volume.geometry.spacing, self.plan.original_median_spacing_after_transp),
+            remarks=(
+                *spacing_remarks(volume.geometry.spacing, self.plan.original_median_spacing_after_transp),
+                *self.tile_remarks(prepared),
+            ),
         )
+
+    def tile_remarks(self, prepared: Prepared) -> tuple[str, ...]:
+        """A remark where the image is visited with another tile than usual, for want of memory."""
+        remark = self._tile_for(prepared.steps.shape)[1]
+        return () if remark is None else (remark,)
+
+    def _tile_for(self, size: Sequence[int]) -> tuple[Tile, str | None]:
+        return affordable_tile(self.tile, size, self.configuration, self._tile_memory)
+
+    @cached_property
+    def _tile_memory(self) -> int:
+        """Bytes for a tile, asked for once: engines keep what they took for the last image."""
+        return working_memory(self.device)
 
     def split(self, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The scores (k, z, y, x) of an answer, and the members' mean entropy (z, y, x) where it was asked for."""
@@ -337,6 +355,7 @@ class CasePredictor:
 
     def run(self, volume: Volume, prepared: Prepared) -> np.ndarray:
         """The answer of the networks to a prepared scan: scores (k, z, y, x), see :meth:`predict_prepared`."""
+        check_arrays(len(self.labels.outputs) + self._member_entropy, prepared.steps.resample)
         return self.predict_prepared(self.network_input(volume, prepared))
 
     def network_input(self, volume: Volume, prepared: Prepared) -> np.ndarray:
@@ -366,14 +385,15 @@ class CasePredictor:
         for engine in self._engines:
             if isinstance(engine, DropoutSample):
                 engine.restart()
-        tiles = count_tiles(image.shape[1:], self.configuration, self.tile, self.step_size)
+        tile, _ = self._tile_for(image.shape[1:])
+        tiles = count_tiles(image.shape[1:], self.configuration, tile, self.step_size)
         passes = len(self._engines) if self.averages_logits else 1
         with self.observer.task("tiles", tiles * passes, "tile") as task:
             scores = predict_array(
                 self._engines,
                 image,
                 self.configuration,
-                tile=self.tile,
+                tile=tile,
                 step_size=self.step_size,
                 mirror_axes=self.mirror_axes,
                 regions=self.labels.has_regions,

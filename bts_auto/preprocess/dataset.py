@@ -33,6 +33,8 @@ _THREADS = 2
 _COPIES_IN, _COPIES_OUT = 4, 3
 _PROCESS_BYTES = 150 << 20
 _SHARE_OF_FREE_MEMORY = 0.7
+# A case that is estimated to take more than this many times the free memory is refused when it is prepared.
+_HOPELESS = 3
 
 
 def store_folder(folder: Path | str, plan: Plan, config_name: str) -> Path:
@@ -192,9 +194,10 @@ def _bytes(job: Job) -> int:
 
 
 def _workers(jobs: Sequence[Job], *, processes: bool) -> int:
-    largest = max(jobs, key=_bytes)
-    need = _memory(largest) + (_PROCESS_BYTES if processes else 0)
-    fitting = int(machine.free_memory() * _SHARE_OF_FREE_MEMORY // need)
+    free = int(machine.free_memory() * _SHARE_OF_FREE_MEMORY)
+    # A case that is far too large even alone (a wrong spacing) fails, and is no reason to do the others one by one.
+    largest = max((need for need in map(_memory, jobs) if need <= _HOPELESS * free), default=free)
+    fitting = free // (largest + (_PROCESS_BYTES if processes else 0))
     return max(1, min(machine.cores(), fitting, machine.cores() if processes else _THREADS))
 
 

@@ -14,6 +14,7 @@ from bts_auto.data.shapes import resampled_shape
 from bts_auto.data.volume import Volume
 from bts_auto.errors import DataError
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.preprocess.memory import check_resampling
 from bts_auto.preprocess.normalise import normalise
 from bts_auto.preprocess.resample import resample_image, resample_mask, separate_axis
 from bts_auto.preprocess.spatial import Crop, Reorient, Resample, SpatialSteps, Transpose
@@ -65,7 +66,8 @@ def prepare(
     Raises
     ------
     DataError
-        When the scan has other channels than were planned, the mask another shape, or a scheme refuses the values.
+        When the scan has other channels than were planned, the mask another shape, a scheme refuses the values, or
+        what would be made is larger than the memory that is free.
     """
     return next(iter(prepare_all(volume, plan, [configuration], mask)))
 
@@ -108,6 +110,7 @@ def prepare_all(
     normalised: tuple[object, np.ndarray] | None = None
     for index, (configuration, resampling, result) in enumerate(zip(configurations, resamplings, results, strict=True)):
         if result not in made:
+            check_resampling(len(image), resampling)
             schemes = (configuration.normalization_schemes, configuration.use_mask_for_norm)
             if normalised is None or normalised[0] != schemes:
                 fresh = np.array(image, dtype=np.float32, order="C")

@@ -17,6 +17,10 @@ def test_rule(shape, spacing, new, expected) -> None:
     assert resampled_shape(shape, spacing, new) == expected
 
 
+def test_a_slab_thinner_than_half_a_new_voxel_keeps_one() -> None:
+    assert resampled_shape((2, 64, 64), (0.2, 1.0, 1.0), (1.0, 1.0, 1.0)) == (1, 64, 64)
+
+
 def test_axes_must_agree() -> None:
     with pytest.raises(ValueError, match="axes"):
         resampled_shape((3, 3), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))

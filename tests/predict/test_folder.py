@@ -225,6 +225,23 @@ def test_a_scan_unlike_the_training_data_is_remarked_on_and_segmented(tmp_path, 
     assert any("6 mm" in warning for warning in listening.warnings)
 
 
+def test_a_case_with_a_wrong_spacing_fails_before_it_fills_the_memory(images, tmp_path, predictor, monkeypatch):
+    write_case(images, "bert", spacing=(25.0, 25.0, 25.0))
+    monkeypatch.setattr("bts_auto.machine.free_memory", lambda: 200 << 20)
+    listening = Listening()
+    result = predict_folder(predictor, images, tmp_path / "out", observer=listening)
+    assert result.done == ("anna", "carl")
+    assert "check the spacing" in result.failures[0].reason
+    assert any("25 x 25 x 25 mm" in warning for warning in listening.warnings[:-1])
+
+
+def test_slabs_thinner_than_a_voxel_of_the_network_are_segmented(tmp_path, predictor):
+    (tmp_path / "in").mkdir()
+    write_case(tmp_path / "in", "slab", size=(2, 20, 20), spacing=(0.2, 1.0, 1.0))
+    predict_folder(predictor, tmp_path / "in", tmp_path / "out", save_probabilities=True)
+    assert read_mask(tmp_path / "out" / "slab.nii.gz")[0].shape == (2, 20, 20)
+
+
 def test_images_and_masks_in_one_folder_are_refused(images, predictor):
     with pytest.raises(PlanError, match="one folder"):
         predict_folder(predictor, images, images)

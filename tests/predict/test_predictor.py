@@ -104,6 +104,24 @@ def test_a_cascade_without_its_first_stage_is_refused():
         predictor(make_configuration(previous_stage="3d_lowres"))
 
 
+def test_an_image_too_large_for_its_tile_is_visited_with_patches_and_says_so(monkeypatch):
+    whole = predictor(tile="whole")
+    small, large = make_volume((12, 12, 12)), make_volume((28, 28, 28))
+    monkeypatch.setattr("bts_auto.predict.predictor.working_memory", lambda device: 16**3 * 4 * 24)
+    assert whole.predict(small).remarks == ()
+    made = whole.predict(large)
+    assert made.remarks == ("one tile of 24x24x24 voxels would take more memory than there is: tiles of 8x8x8 instead",)
+    np.testing.assert_array_equal(made.mask, predictor().predict(large).mask)
+
+
+def test_scores_that_do_not_fit_the_memory_are_refused_before_they_are_made(monkeypatch):
+    one, volume = predictor(), make_volume((20, 24, 22), spacing=(9.0, 9.0, 9.0))
+    prepared = one.prepare(volume)
+    monkeypatch.setattr("bts_auto.machine.free_memory", lambda: 4 * prepared.image[0].size * 3)
+    with pytest.raises(DataError, match="check the spacing"):
+        one.run(volume, prepared)
+
+
 def test_other_channels_are_refused():
     volume = make_volume()
     plan = make_plan(make_configuration(), channel_names=("T1",))

@@ -271,6 +271,19 @@ def test_a_lost_pool_is_told_as_a_dead_worker(raw_dataset: Path, monkeypatch: py
     assert store(raw_dataset).cases() == ["case_000", "case_002", "case_003"]
 
 
+def test_a_case_with_a_wrong_spacing_fails_and_the_others_complete(
+    raw_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, mask = make_case()
+    for number, channel in enumerate(image):
+        write_image(raw_dataset / "imagesTr" / f"case_001_{number:04d}.nii.gz", channel, spacing=(40, 40, 40))
+    write_image(raw_dataset / "labelsTr" / "case_001.nii.gz", mask, spacing=(40, 40, 40))
+    monkeypatch.setattr(dataset.machine, "free_memory", lambda: 100 << 20)
+    (failure,) = preprocess(raw_dataset)
+    assert failure.case == "case_001"
+    assert "check the spacing" in failure.reason
+
+
 def test_few_workers_where_memory_is_short(raw_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
 

@@ -134,3 +134,11 @@ def test_other_channels_or_shapes_are_refused() -> None:
         prepare(make_volume(n_channels=3), PLAN, FULL)
     with pytest.raises(DataError, match="shape"):
         prepare(make_volume(), PLAN, FULL, np.zeros((3, 3, 3), np.uint8))
+
+
+def test_a_scan_that_would_not_fit_the_memory_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = make_volume((12, 14, 16), spacing=(20.0, 20.0, 20.0))
+    monkeypatch.setattr("bts_auto.machine.free_memory", lambda: 50 << 20)
+    prepare(make_volume((12, 14, 16)), PLAN, FULL)
+    with pytest.raises(DataError, match=r"8x10x12 voxels of 20 x 20 x 20 mm become 160x200x240.*the spacing in the"):
+        prepare(volume, PLAN, FULL)
