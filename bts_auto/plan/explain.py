@@ -51,7 +51,7 @@ def _sizes(plan: Plan) -> Iterator[str]:
         )
         return
     hardware = next((one.hardware for one in plan.expected.values() if one.hardware), "this machine")
-    longest = "" if plan.budget_seconds is not None else f" and take at most {LONGEST_STEP_S:g} s on {hardware}"
+    longest = "" if plan.budget_seconds is not None else f" and take about {LONGEST_STEP_S:g} s at most on {hardware}"
     yield (
         f"Sizes: a training step must fit {plan.gpu_memory_gb:.3g} GB{longest}; both are foretold from the network's "
         "layers and tried by real steps."
@@ -184,7 +184,8 @@ def _bound(plan: Plan, name: str, larger: Topology) -> str:
     if gb > plan.gpu_memory_gb:
         return f"it fits the memory with the smallest batch ({patch} would take {gb:.1f} GB)"
     tflop = layer_compute(layers, MIN_BATCH).step / 1e12
-    return f"a step with the smallest batch is short enough ({patch} would take {gb:.1f} GB, but {tflop:.2g} TFLOP)"
+    time = f"a step with the smallest batch takes about {LONGEST_STEP_S:g} s at most"
+    return f"{time} ({patch} would fit with {gb:.1f} GB, but has {tflop:.2g} TFLOP)"
 
 
 def _network(configuration: SegmentationConfiguration) -> str:

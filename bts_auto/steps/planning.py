@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Left to the system and to what the loader prepares: share of the memory that is not planned for.
 _MARGIN = 0.2
+# Without a GPU, what a training holds besides its tensors for the next step (`machine.keep_freed_memory`), as a factor.
+_KEPT = 1.3
 # Without a GPU, more memory than this buys patches that no processor trains in reasonable time.
 _MOST_CPU_GB = 8.0
 # The plan whose networks are timed to learn the machine's speed.
@@ -174,7 +176,7 @@ class Planning:
             return self.request.gpu_memory
         if self.gpu_gb is not None:
             return self.gpu_gb * (1 - _MARGIN)
-        return min(_MOST_CPU_GB, machine.free_memory() / 2**30 * (1 - _MARGIN))
+        return min(_MOST_CPU_GB, machine.free_memory() / 2**30 * (1 - _MARGIN) / _KEPT)
 
     def usual(self, preset: str) -> Plan:
         """A small plan by nnU-Net's rules: all that does not depend on sizes, and networks to time."""

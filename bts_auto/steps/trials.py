@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What a kernel kills a process with when memory is gone.
 _KILLED = -9
+# The option of the process that makes it return what it frees.
+RETURN_MEMORY = "--return-memory"
 
 
 class OutOfMemory(BtsError):
@@ -55,10 +57,13 @@ class Trials:
     ----------
     device : str
         auto, cpu, cuda, cuda:1, mps.
+    keep_freed : bool
+        Whether the process keeps freed memory, as a training does: steps on a CPU are faster, and take more of it.
     """
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", *, keep_freed: bool = True) -> None:
         self.device = device
+        self._arguments = [] if keep_freed else [RETURN_MEMORY]
         self._process: subprocess.Popen[str] | None = None
         self._complaints: IO[str] | None = None
 
@@ -109,7 +114,7 @@ class Trials:
     def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """The answer; None where the process has ended instead."""
         if self._process is None:
-            command = [sys.executable, "-m", "bts_auto.train.trial"]
+            command = [sys.executable, "-m", "bts_auto.train.trial", *self._arguments]
             self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe that nobody reads would fill up)
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True

@@ -205,6 +205,7 @@ def _resident_bytes(field: str) -> int:
 def _forget_peak(device: torch.device) -> int:
     """Start counting the peak of memory anew; gives back what the process holds now."""
     gc.collect()
+    machine.return_freed_memory()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -233,7 +234,9 @@ def _answered(question: Question) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Answer questions until there are no more."""
+    """Answer questions until there are no more; memory is kept as a training keeps it, unless that is not wanted."""
+    if "--return-memory" not in sys.argv[1:]:
+        machine.keep_freed_memory()
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints has no place among answers
         for line in sys.stdin:

@@ -134,7 +134,7 @@ def test_rules_have_nothing_to_measure_again(here: Machine, tmp_path: Path):
 
 
 def test_measured_sizes_are_explained_by_the_limit_that_held(here: Machine, tmp_path: Path):
-    for memory, words in ((64, "short enough"), (2, "fits the memory")):
+    for memory, words in ((64, "10 s at most"), (2, "fits the memory")):
         made = planning(tmp_path, planner="measured", gpu_memory=memory).make("plain")
         (line,) = (line for line in explain(made, fingerprint()) if line.startswith("3d_fullres: patch"))
         assert words in line
