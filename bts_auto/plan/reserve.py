@@ -11,7 +11,7 @@ _OVERHEAD = 1.5
 _DEAR_SHARE = 0.25
 _LARGEST_SHARE = 0.5
 # Starting an engine and converting weights, which no number of tiles changes; of a short budget a share at most.
-_START_S, _START_SHARE = 5.0, 0.1
+_START_S, _START_SHARE = 10.0, 0.1
 # What trying sizes of tiles takes, in plain passes over the held-out cases with the planned one; larger ones cost less.
 _TILE_PASSES = 4
 _SLACK = 0.02

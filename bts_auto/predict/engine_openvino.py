@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -13,6 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+# OpenVINO's converter reports its use to its maker over the network, in processes of its own, unless this package is
+# missing. Nothing that works on patients' images does that.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 # A compiled shape holds its own working memory: small ones are kept, of larger ones (a series of whole images brings a
