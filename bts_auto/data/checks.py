@@ -31,7 +31,7 @@ def distinct(paths: Sequence[Path]) -> None:
             )
 
 
-def finite(array: np.ndarray, path: Path, *, nan_to_zero: bool = False) -> np.ndarray:
+def finite(array: np.ndarray, where: object, *, nan_to_zero: bool = False) -> np.ndarray:
     """`array`, whose voxels are all finite; NaN and infinity become 0 with `nan_to_zero`.
 
     Raises
@@ -49,9 +49,54 @@ def finite(array: np.ndarray, path: Path, *, nan_to_zero: bool = False) -> np.nd
     n_nan = int(np.isnan(array).sum())
     raise DataError(
         f"{n_nan} NaN and {int(bad.sum()) - n_nan} infinite voxels",
-        where=path,
+        where=where,
         mend="mend the file, or go on with --nan-to-zero",
     )
+
+
+def voxels(
+    array: np.ndarray, where: object, *, nan_to_zero: bool = False, names: Sequence[str] = (), colours: bool = False
+) -> np.ndarray:
+    """`array` (c, z, y, x), whose voxels are finite and in no channel all 0.
+
+    Parameters
+    ----------
+    where : object
+        The file, or what else the array is.
+    nan_to_zero : bool
+        Whether NaN and infinity become 0.
+    names : sequence of str
+        Of the channels.
+    colours : bool
+        The channels are those of a photograph, one of which may well be empty.
+
+    Raises
+    ------
+    DataError
+        With the numbers of NaN and infinite voxels, or the channel that is empty.
+    """
+    array = finite(array, where, nan_to_zero=nan_to_zero)
+    filled = [bool(channel.any()) for channel in array]
+    if not any(filled):
+        raise DataError("every voxel is 0", where=where, mend="replace the file or remove the case")
+    if not colours and not all(filled):
+        number = filled.index(False)
+        name = f" ({names[number]})" if number < len(names) else ""
+        raise DataError(f"every voxel of channel {number}{name} is 0", where=where, mend="give a scan of that channel")
+    return array
+
+
+def channel_count(count: int, names: Sequence[str], where: object = None) -> None:
+    """Refuse more or fewer channels than those named.
+
+    Raises
+    ------
+    DataError
+        With both numbers and the names.
+    """
+    if count != len(names):
+        have = "1 channel" if count == 1 else f"{count} channels"
+        raise DataError(f"{have} where {len(names)} are expected ({', '.join(names)})", where=where)
 
 
 def same_grid(first: Geometry, first_path: Path, other: Geometry, other_path: Path) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from bts_auto.data.raw import (
     COLOURED,
+    KNOWN,
     NUMBERED,
     CaseFiles,
     ending_of,
-    nothing_there,
     one_for_all,
     visible_files,
+    what_is_there,
 )
 from bts_auto.errors import CaseFailure, DataError
 
@@ -19,8 +20,8 @@ from bts_auto.errors import CaseFailure, DataError
 def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:
     """The cases in a folder of images.
 
-    Files are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; with a single channel ``CASE.nii.gz`` will do. An RGB
-    image holds three channels in one file.
+    Files are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; ``CASE.nii.gz`` will do for a single channel, or where
+    the file has as many channels as the model (a 4D image). An RGB image holds three channels in one file.
 
     Parameters
     ----------
@@ -44,11 +45,11 @@ def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[d
         When the folder is missing or holds no case at all.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError("no such folder", where=folder)
+    check_folder(folder)
     used, _ = _split(folder, file_ending)
     if not used:
-        raise DataError(nothing_there(folder, file_ending), where=folder)
+        mend = f"give {' '.join(KNOWN)}"
+        raise DataError(f"no image is there{what_is_there(folder)}", where=folder, mend=mend)
     cases: dict[str, dict[int | None, list[Path]]] = {}
     for path in used:
         stem = path.name[: -len(ending_of(path))]
@@ -63,6 +64,27 @@ def find_cases(folder: Path | str, n_channels: int, file_ending: str) -> tuple[d
         else:
             failures.append(CaseFailure(case, f"{folder}: {wrong}"))
     return found, failures
+
+
+def check_folder(folder: Path, mend: str | None = None) -> None:
+    """Refuse what is no folder of images; `mend` says what to do about one that is missing.
+
+    Raises
+    ------
+    DataError
+        When it is missing, or a file.
+    """
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise DataError("is a file, not a folder", where=folder, mend=f"give its folder, {folder.parent}")
+    raise DataError("no such folder", where=folder, mend=mend)
+
+
+def several_cases(folder: Path) -> bool:
+    """Whether a folder has images of more than one case, going by their names."""
+    stems = (path.name[: -len(ending_of(path))] for path in visible_files(folder) if ending_of(path))
+    return len({match[1] if (match := NUMBERED.fullmatch(stem)) else stem for stem in stems}) > 1
 
 
 def unused_images(folder: Path, file_ending: str) -> list[Path]:
@@ -86,7 +108,7 @@ def _what_is_wrong(case: str, files: dict[int | None, list[Path]], n_channels: i
         return f"duplicate case: {twice[0].name} stands beside {twice[1].name}"
     ending = ending_of(next(iter(files.values()))[0])
     if None in files:
-        if n_channels == 1 and len(files) == 1:
+        if len(files) == 1 and n_channels in (1, _channels_in(files[None][0])):
             return None
         return f"no channel number in {files[None][0].name}; {n_channels} files {case}_0000{ending} ... are expected"
     numbered = {number: paths[0] for number, paths in files.items() if number is not None}
@@ -96,3 +118,9 @@ def _what_is_wrong(case: str, files: dict[int | None, list[Path]], n_channels: i
     if extra := [path.name for number, path in sorted(numbered.items()) if number >= expected]:
         return f"{', '.join(extra)} is more than the {n_channels} channels of the model"
     return None
+
+
+def _channels_in(path: Path) -> int:
+    from bts_auto.data.readers import count_channels
+
+    return count_channels(path)

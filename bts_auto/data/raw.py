@@ -293,10 +293,14 @@ def _group(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], 
 
 
 def nothing_there(folder: Path, file_ending: str) -> str:
-    """That a folder has no images, and what it has."""
+    """That a folder has no images of an ending, and what it has."""
+    return f"no image ends in {file_ending}{what_is_there(folder)}"
+
+
+def what_is_there(folder: Path) -> str:
+    """Some of a folder's files, as the end of a sentence; empty where it has none."""
     others = [path.name for path in visible_files(folder)]
-    seen = f"; it holds {', '.join(others[:3])}{' ...' if len(others) > 3 else ''}" if others else ""
-    return f"no image ends in {file_ending}{seen}"
+    return f"; it holds {', '.join(others[:3])}{' ...' if len(others) > 3 else ''}" if others else ""
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -5,9 +5,10 @@ Only this module knows ITK's axis order (x, y, z); everything else sees (c, z, y
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,18 @@ def read_image(path: Path | str) -> tuple[np.ndarray, Geometry]:
     return array, geometry
 
 
+def count_channels(path: Path | str) -> int:
+    """How many channels a file has, by its header: the length of a fourth axis, or numbers per voxel; 0: no image."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with _silent_itk():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return 0
+    return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else int(reader.GetNumberOfComponents())
+
+
 def read_channels(
     paths: Sequence[Path], channels: tuple[str, ...], *, nan_to_zero: bool = False
 ) -> tuple[list[np.ndarray], Geometry]:
@@ -92,15 +105,11 @@ def read_channels(
         array, own = read_image(path)
         geometry = geometry or own
         checks.same_grid(own, path, geometry, Path(paths[0]))
-        array = checks.finite(array, path, nan_to_zero=nan_to_zero)
-        if not array.any():
-            raise DataError("every voxel is 0", where=path, mend="replace the file or remove the case")
-        images.extend(array)
-    if geometry is None or len(images) != len(channels):
-        raise DataError(
-            f"{len(images)} channels where dataset.json names {len(channels)} ({', '.join(channels)})",
-            where=paths[0] if paths else None,
-        )
+        colours = suffix_of(path) in NATURAL
+        images.extend(checks.voxels(array, path, nan_to_zero=nan_to_zero, colours=colours))
+    checks.channel_count(len(images), channels, paths[0] if paths else None)
+    if geometry is None:
+        raise DataError("a case without files")
     return images, geometry
 
 
@@ -251,11 +260,17 @@ def _write_with_header_apart(image: sitk.Image, path: Path) -> None:
 def _itk_read(path: Path) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    # ITK's remarks about headers go straight to stderr, where they break progress bars; its errors are raised anyway.
+    with _silent_itk():
+        return reader.Execute()
+
+
+@contextlib.contextmanager
+def _silent_itk() -> Iterator[None]:
+    """ITK's remarks about headers go straight to stderr, where they break progress bars; its errors are raised anyway."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return reader.Execute()
+        yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
@@ -271,6 +286,8 @@ def _last_line(error: Exception) -> str:
 def _channels_first(image: sitk.Image, path: Path) -> tuple[np.ndarray, Geometry]:
     array = sitk.GetArrayFromImage(image)
     dims = image.GetDimension()
+    if array.dtype.kind == "c":
+        raise DataError("holds complex numbers", where=path, mend="save the magnitude")
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     elif dims < 4:

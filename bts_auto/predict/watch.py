@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bts_auto.data.incoming import check_folder
 from bts_auto.data.raw import CaseFiles
 from bts_auto.errors import BtsError, DataError
 from bts_auto.events import SILENT, Observer
@@ -54,8 +55,7 @@ def watch_folder(
         When there is no folder `input`.
     """
     apart(input, output)
-    if not Path(input).is_dir():
-        raise DataError("no such folder", where=input, mend="make it; it may be empty")
+    check_folder(Path(input), mend="make it; it may be empty")
     input, output = Path(input).absolute(), Path(output).absolute()
     with executor or Serial() as workers:
         model = describe(workers, task, observer)

@@ -167,6 +167,11 @@ def locate_for_model(
     return Place(name, found.raw / name, found.preprocessed / name, found.results / name)
 
 
+def counted(number: int, what: str) -> str:
+    """``1 mask``, ``2 masks``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def merged(*groups: list[CaseFailure]) -> tuple[CaseFailure, ...]:
     """Failures of several stages, each case once, the first reason kept."""
     by_case: dict[str, CaseFailure] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto.errors import BtsError, CaseFailure, ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
-from bts_auto.steps.place import Outcome, locate, merged
+from bts_auto.steps.place import Outcome, counted, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
@@ -81,6 +80,7 @@ def predict(
     scheduler : str, optional
         Address of the Dask cluster's scheduler.
     """
+    from bts_auto.data.incoming import several_cases
     from bts_auto.predict.cases import CaseTask
     from bts_auto.predict.folder import spread_folder
     from bts_auto.predict.output import Extras
@@ -93,7 +93,7 @@ def predict(
     load = LoadModel(model, place.results if place else None, recipe, configuration, folds, how, observer)
     task = CaseTask(load, overwrite=overwrite, nan_to_zero=nan_to_zero)
     extras = Extras(probabilities=save_probabilities, uncertainty=save_uncertainty)
-    workers = choose_executor(executor, scheduler, device, all_gpus=watch or _several(input))
+    workers = choose_executor(executor, scheduler, device, all_gpus=watch or several_cases(input))
     if watch:
         if preview or part is not None:
             raise PlanError("a watched folder has no parts and no previews", mend="leave out --part and --preview")
@@ -102,7 +102,7 @@ def predict(
     if place is not None:
         place.remember_predictions(output)
     undrawn = _draw(result.plan, input, output, result.done, nan_to_zero, observer) if preview else []
-    line = f"{len(result.done)} masks: {output}"
+    line = f"{counted(len(result.done), 'mask')}: {output}"
     return Outcome(
         len(result.done),
         merged(list(result.failures), undrawn),
@@ -196,7 +196,7 @@ def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Ob
     for one in best.members:
         folds = find_folds(results, one.recipe, one.configuration, one.folds)
         predictors.append(case_predictor(results, folds, how, observer))
-    names = " + ".join(f"{one.recipe} {one.configuration} ({len(one.folds)} folds)" for one in best.members)
+    names = " + ".join(f"{one.recipe} {one.configuration} ({counted(len(one.folds), 'fold')})" for one in best.members)
     rules = ", ".join(rule.name for rule in best.postprocessing)
     observer.note(f"model: {names}, as bts_ensemble chose" + (f"; then {rules}" if rules else ""))
     plain = not best.postprocessing and best.calibration is None and best.agreement is None and best.training is None
@@ -235,8 +235,3 @@ def _validation_dice(results: Path, recipe: str, configuration: str) -> float:
         Scores.load(path).mean() for path in results.glob(f"{recipe}__{configuration}/fold_*/validation/scores.json")
     ]
     return sum(found) / len(found) if found else -1.0
-
-
-def _several(folder: Path) -> bool:
-    """Whether more than one case lies in a folder."""
-    return len(list(itertools.islice(folder.glob("*_0000.*"), 2))) > 1

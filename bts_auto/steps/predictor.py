@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,13 +164,15 @@ class Predictor:
         from bts_auto.data.volume import Volume
 
         if isinstance(scan, np.ndarray):
-            return self._from_array(scan, spacing)
+            return self._checked(self._from_array(scan, spacing), "array")
         if spacing is not None:
             raise DataError("a spacing is for an array; files and volumes have their own")
         if isinstance(scan, Volume):
-            self._check_channels(len(scan.array))
-            return scan
-        paths = [Path(scan)] if isinstance(scan, str | Path) else [Path(path) for path in scan]
+            return self._checked(scan, "volume")
+        try:
+            paths = [Path(scan)] if isinstance(scan, str | Path) else [Path(path) for path in scan]
+        except TypeError:
+            raise DataError(f"a {type(scan).__name__} is no scan", mend="give files, a Volume or an array") from None
         if any(path.is_dir() for path in paths):
             raise DataError("is a folder", where=paths[0], mend="name the files of one case, or use bts_predict -i")
         return read_volume(paths, self.channels, nan_to_zero=self._nan_to_zero)
@@ -185,17 +187,26 @@ class Predictor:
             raise DataError(
                 f"an array of shape {array.shape} and type {array.dtype} is no scan", mend="give (c, z, y, x)"
             )
-        if spacing is None or len(spacing) != 3 or not all(0 < mm < np.inf for mm in spacing):
-            raise DataError("an array needs its spacing", mend="give three positive numbers, mm along (z, y, x)")
-        self._check_channels(len(array))
-        array = checks.finite(array, Path("array"), nan_to_zero=self._nan_to_zero)
-        if not array.any():
-            raise DataError("every voxel of the array is 0")
-        z, y, x = (float(mm) for mm in spacing)
-        geometry = Geometry((array.shape[1], array.shape[2], array.shape[3]), (z, y, x))
-        return Volume(array.astype(np.float32, copy=False), geometry, self.channels)
+        checks.channel_count(len(array), self.channels, "array")
+        geometry = Geometry((array.shape[1], array.shape[2], array.shape[3]), _millimetres(spacing))
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused
+            return Volume(array.astype(np.float32, copy=False), geometry, self.channels)
 
-    def _check_channels(self, count: int) -> None:
-        if count != len(self.channels):
-            names = ", ".join(self.channels)
-            raise DataError(f"{count} channels, the model takes {len(self.channels)} ({names})")
+    def _checked(self, volume: Volume, what: str) -> Volume:
+        """A scan in memory with the checks that files get when they are read."""
+        from bts_auto.data import checks
+
+        checks.channel_count(len(volume.array), self.channels, what)
+        array = checks.voxels(volume.array, what, nan_to_zero=self._nan_to_zero, names=self.channels)
+        return replace(volume, array=array)
+
+
+def _millimetres(spacing: Any) -> tuple[float, float, float]:
+    """The spacing of an array, if it is one."""
+    try:
+        z, y, x = (float(mm) for mm in spacing if not isinstance(spacing, str))
+    except (TypeError, ValueError):
+        z = y = x = 0.0
+    if not all(0 < mm < np.inf for mm in (z, y, x)):
+        raise DataError("an array needs its spacing", mend="give three positive numbers, mm along (z, y, x)")
+    return z, y, x

@@ -222,7 +222,7 @@ BAD = {
     "missing label": (lambda f: (f / MASK).unlink(), "missing label file case_001.nii.gz"),
     "extra channel": (
         lambda f: shutil.copy(f / IMAGE, f / "imagesTr/case_001_0002.nii.gz"),
-        "3 channels where dataset.json names 2",
+        "3 channels where 2 are expected",
     ),
     "two formats": (
         lambda f: (f / "imagesTr/case_001_0001.nii").write_bytes(b"x"),

@@ -6,10 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from bts_auto.data.incoming import find_cases, unused_images
+from bts_auto.data.incoming import find_cases, several_cases, unused_images
 from bts_auto.data.raw import RawDataset
+from bts_auto.data.readers import read_volume
 from bts_auto.errors import DataError
 
 
@@ -171,6 +174,24 @@ def test_single_channel_needs_no_number(tmp_path: Path) -> None:
     assert (list(found), failures) == (["scan"], [])
 
 
+def test_one_file_with_all_channels_is_a_complete_case(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.ones((2, 3, 4, 5), np.float32), isVector=False)
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "in" / "scan.nii.gz"))
+    found, failures = find_cases(tmp_path / "in", 2, ".nii.gz")
+    assert (len(found["scan"].images), failures) == (1, [])
+    assert read_volume(found["scan"].images, ("T1", "FLAIR")).array.shape == (2, 3, 4, 5)
+    assert find_cases(tmp_path / "in", 3, ".nii.gz")[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "several"),
+    [(["a_0000.nii.gz", "a_0001.nii.gz"], False), (["a.nii.gz", "b.nrrd"], True), (["a.nii.gz", "notes.txt"], False)],
+)
+def test_several_cases(tmp_path: Path, names: list[str], several: bool) -> None:
+    assert several_cases(touch(tmp_path / "in", *names)) is several
+
+
 def test_unnumbered_file_among_several_channels_fails_by_name(tmp_path: Path) -> None:
     found, failures = find_cases(touch(tmp_path / "in", "scan.nii.gz"), 2, ".nii.gz")
     assert found == {}
@@ -183,8 +204,10 @@ def test_rgb_file_is_a_complete_case(tmp_path: Path) -> None:
 
 
 def test_find_cases_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no image ends in"):
+    with pytest.raises(DataError, match=r"no image is there.*\.nrrd"):
         find_cases(touch(tmp_path / "in"), 1, ".nii.gz")
+    with pytest.raises(DataError, match="is a file"):
+        find_cases(touch(tmp_path / "files", "a.nii.gz") / "a.nii.gz", 1, ".nii.gz")
     with pytest.raises(DataError, match="no such folder"):
         find_cases(tmp_path / "nowhere", 1, ".nii.gz")
 

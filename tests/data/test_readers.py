@@ -297,8 +297,21 @@ def test_channels_on_different_grids(tmp_path: Path, change: dict, line: str) ->
 
 
 def test_wrong_number_of_channels(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 channels where dataset.json names 2"):
+    with pytest.raises(DataError, match="1 channel where 2 are expected"):
         read_volume([write_image(tmp_path / "a.nii.gz", ARRAY)], ("T1", "T2"))
+
+
+def test_an_empty_channel_of_a_file_with_several(tmp_path: Path) -> None:
+    array = np.stack([ARRAY, 0 * ARRAY])
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(DataError, match="every voxel of channel 1 is 0"):
+        read_volume([tmp_path / "a.nii.gz"], ("T1", "T2"))
+
+
+def test_complex_numbers(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(ARRAY.astype(np.complex64)), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(DataError, match="complex"):
+        read_volume([tmp_path / "a.nii.gz"], ("T1",))
 
 
 def test_mask_with_fractions(tmp_path: Path) -> None:

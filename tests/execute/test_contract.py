@@ -1,4 +1,4 @@
-"""What every executor promises. Dask's workers are in `test_dask.py`, since a cluster takes seconds to start."""
+"""What every executor promises. Dask's is tried where cases are spread (`tests/predict/test_spread.py`)."""
 
 import multiprocessing
 

@@ -163,7 +163,7 @@ def test_a_chosen_ensemble_is_obeyed(place):
         done = run(where, "predict", "-i", "in", "-o", "joint", "--save-uncertainty")
     finally:
         path.write_text(json.dumps(best))
-    assert "default 2d (1 folds) + default 3d_fullres (1 folds)" in done.stderr
+    assert "default 2d (1 fold) + default 3d_fullres (1 fold)" in done.stderr
     assert (where / f"joint/{case}.nii.gz").exists()
     entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(where / f"joint/uncertainty/{case}_entropy.nii.gz")))
     assert 0 <= entropy.min() <= entropy.max() <= 1

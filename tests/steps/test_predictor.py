@@ -76,11 +76,15 @@ def test_probabilities_and_uncertainty_lie_on_the_grid_of_the_scan(place, predic
     [
         (np.ones((2, 9, 9, 9)), None, "needs its spacing"),
         (np.ones((2, 9, 9, 9)), (1, 0, 1), "needs its spacing"),
-        (np.ones((3, 9, 9, 9)), (1, 1, 1), r"3 channels, the model takes 2 \(T1, FLAIR\)"),
-        (np.ones((9, 9, 9)), (1, 1, 1), "1 channels"),
+        (np.ones((2, 9, 9, 9)), "abc", "needs its spacing"),
+        (np.ones((2, 9, 9, 9)), "111", "needs its spacing"),
+        (np.ones((2, 9, 9, 9)), (1, 1, None), "needs its spacing"),
+        (np.ones((3, 9, 9, 9)), (1, 1, 1), r"3 channels where 2 are expected \(T1, FLAIR\)"),
+        (np.ones((9, 9, 9)), (1, 1, 1), "1 channel where"),
         (np.ones((9, 9)), (1, 1, 1), "no scan"),
         (np.full((2, 9, 9, 9), np.nan), (1, 1, 1), "NaN"),
-        (np.zeros((2, 9, 9, 9)), (1, 1, 1), "every voxel"),
+        (np.zeros((2, 9, 9, 9)), (1, 1, 1), "every voxel is 0"),
+        (np.stack([np.ones((9, 9, 9)), np.zeros((9, 9, 9))]), (1, 1, 1), r"every voxel of channel 1 \(FLAIR\) is 0"),
     ],
 )
 def test_arrays_that_are_no_scan_are_refused(predictor, array, spacing, words):
@@ -93,8 +97,21 @@ def test_a_folder_and_a_volume_of_other_channels_are_refused(place, predictor):
         predictor.predict(place / "in")
     volume = make_volume()
     one = type(volume)(volume.array[:1], volume.geometry, ("FLAIR",))
-    with pytest.raises(BtsError, match="1 channels"):
+    with pytest.raises(BtsError, match="1 channel where"):
         predictor.predict(one)
+
+
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "NaN"), (0.0, "every voxel of channel 1")])
+def test_volumes_that_are_no_scan_are_refused(predictor, value, words):
+    volume = make_volume()
+    volume.array[1] = value
+    with pytest.raises(BtsError, match=words):
+        predictor.predict(volume)
+
+
+def test_what_is_neither_files_nor_voxels_is_refused(predictor):
+    with pytest.raises(BtsError, match="a float is no scan"):
+        predictor.predict(1.5)
 
 
 def test_importing_the_package_loads_nothing_heavy():
