@@ -266,7 +266,7 @@ def _itk_read(path: Path) -> sitk.Image:
 
 @contextlib.contextmanager
 def _silent_itk() -> Iterator[None]:
-    """ITK's remarks about headers go straight to stderr, where they break progress bars; its errors are raised anyway."""
+    """Keep ITK from writing about headers to stderr, where that breaks progress bars; its errors are raised anyway."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
