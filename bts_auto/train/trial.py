@@ -207,6 +207,7 @@ def _forget_peak(device: torch.device) -> int:
     gc.collect()
     machine.return_freed_memory()
     if device.type == "cuda":
+        torch.cuda.init()  # nothing can be reset before
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):  # the kernel's word for: the peak is what there is now
