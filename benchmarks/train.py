@@ -49,13 +49,13 @@ def our_steps(folder: Path, workspace: Path, steps: int, *options: str) -> float
     return steps / last["seconds"]
 
 
-def their_rate(folder: Path, what: str, count: int) -> float:
-    """Steps or samples per second of nnU-Net."""
+def their_rate(folder: Path, what: str, count: int, workers: int | None = None) -> float:
+    """Steps or samples per second of nnU-Net; with its own number of augmentation processes, or `workers`."""
     script = [str(nnunet_bin() / "python"), str(ROOT / "benchmarks" / "train_peer.py"), what]
     results = fresh(folder / "nnunet_results")
     environment = {**os.environ, **nnunet_environment(folder), "nnUNet_results": str(results)}
-    if what == "loader":
-        environment["nnUNet_n_proc_DA"] = "0"
+    if workers is not None:
+        environment["nnUNet_n_proc_DA"] = str(workers)
     done = subprocess.run(
         [*script, "21", CONFIGURATION, str(count)], env=environment, check=True, capture_output=True, text=True
     )
@@ -95,9 +95,10 @@ def contenders(folder: Path, workspace: Path, steps: int) -> dict[str, object]:
 
     return {
         "nnU-Net, steps/s": lambda: their_rate(folder, "steps", steps),
+        "nnU-Net, 1 worker, steps/s": lambda: their_rate(folder, "steps", steps, workers=1),
         "bts_auto, steps/s": lambda: our_steps(folder, workspace, steps),
         "bts_auto in fp32, steps/s": in_fp32,
-        "nnU-Net, samples/s of the loader": lambda: their_rate(folder, "loader", 5 * steps),
+        "nnU-Net, samples/s of the loader": lambda: their_rate(folder, "loader", 5 * steps, workers=0),
         "bts_auto, samples/s of the loader": lambda: our_loader(workspace, 5 * steps),
     }
 
@@ -112,8 +113,11 @@ def report(rows: dict[str, list[float]], labels: dict[str, dict[str, float]]) ->
         return statistics.median(rows[mine]) / statistics.median(rows[theirs])
 
     asked = ASKED["steps on CUDA" if torch.cuda.is_available() else "steps"]
-    print(f"\nsteps:          {ratio('bts_auto, steps/s', 'nnU-Net, steps/s'):.2f}x (asked {asked})")
-    print(f"steps in fp32:  {ratio('bts_auto in fp32, steps/s', 'nnU-Net, steps/s'):.2f}x")
+    peers = [name for name in rows if name.startswith("nnU-Net") and name.endswith("steps/s")]
+    best = max(peers, key=lambda name: statistics.median(rows[name]))
+    print(f"\nagainst {best}:")
+    print(f"steps:          {ratio('bts_auto, steps/s', best):.2f}x (asked {asked})")
+    print(f"steps in fp32:  {ratio('bts_auto in fp32, steps/s', best):.2f}x")
     samples = ratio("bts_auto, samples/s of the loader", "nnU-Net, samples/s of the loader")
     print(f"loader:         {samples:.2f}x (asked {ASKED['loader']})")
     print("\nlabels   bts_auto ms/sample   nnU-Net ms/sample   ratio")

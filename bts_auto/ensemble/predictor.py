@@ -24,8 +24,9 @@ from bts_auto.ensemble.join import uses_probabilities
 from bts_auto.plan.schema import Plan
 from bts_auto.postprocess.context import need_probabilities
 from bts_auto.predict.entropy import entropy_of
-from bts_auto.predict.predictor import CasePredictor, Prediction, timed
+from bts_auto.predict.predictor import CasePredictor
 from bts_auto.predict.probabilities import write_probabilities
+from bts_auto.predict.segmenter import Prediction, timed
 from bts_auto.preprocess.prepare import Prepared
 
 

@@ -19,7 +19,7 @@ from bts_auto.execute.contract import Executor, WorkerDied
 from bts_auto.plan.schema import Plan
 from bts_auto.predict.output import CaseOutput
 from bts_auto.predict.pipeline import staged
-from bts_auto.predict.predictor import Segmenter, timed
+from bts_auto.predict.segmenter import Segmenter, timed
 
 # Cases that a worker gets at once, so that it reads one while it works on another; and shares for each worker, so that
 # all are done at about the same time.

@@ -14,7 +14,7 @@ from bts_auto.execute.serial import Serial
 from bts_auto.plan.schema import Plan
 from bts_auto.predict.cases import CaseTask, Loaded, describe, predict_cases
 from bts_auto.predict.output import CaseOutput, Extras
-from bts_auto.predict.predictor import Segmenter
+from bts_auto.predict.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import suffix_of, write_map, write_mask
 from bts_auto.errors import BtsError, PlanError
 from bts_auto.files import atomic_path, read_json, write_json
-from bts_auto.predict.predictor import Prediction, Segmenter, timed
+from bts_auto.predict.segmenter import Prediction, Segmenter, timed
 
 RECORD_SUFFIX = ".prediction.json"
 UNCERTAINTY_FOLDER = "uncertainty"

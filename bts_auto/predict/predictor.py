@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from bts_auto.data.labels import Labels
 from bts_auto.data.likeness import spacing_remarks
-from bts_auto.data.volume import Geometry, Volume
+from bts_auto.data.volume import Volume
 from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
@@ -26,6 +21,7 @@ from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_
 from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device, working_memory
 from bts_auto.predict.entropy import export_entropy
 from bts_auto.predict.export import export_labels, export_scores, to_scan
+from bts_auto.predict.segmenter import Prediction, timed
 from bts_auto.predict.tile_choice import Tiling, choose_tiling, fast_tiling, fits, unmeasured_fast_tiling
 from bts_auto.predict.tiles import Tile, smallest_tile
 from bts_auto.predict.window import count_tiles, predict_array
@@ -47,100 +43,6 @@ class Fold(Protocol):
     def configuration(self) -> SegmentationConfiguration: ...
 
     def network(self, device: torch.device | str) -> torch.nn.Module: ...
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One segmented case.
-
-    Attributes
-    ----------
-    mask : ndarray of uint8 or uint16, shape (z, y, x)
-        In the scan's grid, with the dataset's own integers.
-    geometry : Geometry
-        The scan's grid.
-    labels : Labels
-        What the integers mean.
-    scores : ndarray of float32, shape (k, z, y, x), or None
-        Probabilities (logits where `logits`) in the network's grid, if they were asked for.
-    steps : SpatialSteps or None
-        The way from the scan's grid to the network's, if scores were asked for.
-    member_entropy : ndarray of float32, shape (z, y, x), or None
-        The mean of the members' own entropies in the network's grid, if it was asked for.
-    predicted_dice : dict of str to float, or None
-        For each region in the mask the Dice that is expected of it, where the model can tell.
-    remarks : tuple of str
-        What a reader of the mask should be warned of.
-    timings : dict
-        Seconds by stage: prepare, network, export.
-    """
-
-    mask: np.ndarray
-    geometry: Geometry
-    labels: Labels
-    logits: bool = False
-    scores: np.ndarray | None = None
-    steps: SpatialSteps | None = None
-    member_entropy: np.ndarray | None = None
-    predicted_dice: dict[str, float] | None = None
-    remarks: tuple[str, ...] = ()
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def kept(self) -> tuple[np.ndarray, SpatialSteps]:
-        """The scores and the steps."""
-        if self.scores is None or self.steps is None:
-            raise ValueError("the prediction did not keep its scores")
-        return self.scores, self.steps
-
-    def volumes(self) -> dict[str, float]:
-        """Volume of each label and region in ml; empty for an image without thickness."""
-        if self.geometry.planar:
-            return {}
-        voxel = math.prod(self.geometry.spacing) / 1000
-        counts = np.bincount(self.mask.ravel(), minlength=max(self.labels.known_values) + 1)
-        return {name: float(sum(counts[v] for v in values)) * voxel for name, values in self.labels.scoring().items()}
-
-
-class Segmenter(Protocol):
-    """What a folder of cases goes through: a scan is prepared, answered and finished, each stage beside the others'.
-
-    What `prepare` and `run` return is the segmenter's own affair.
-    """
-
-    @property
-    def plan(self) -> Plan:
-        """Says which channels a scan has."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What decides about the masks, as JSON."""
-        ...
-
-    def prepare(self, volume: Volume) -> Any:
-        """Bring a scan to the networks' grids."""
-        ...
-
-    def run(self, volume: Volume, prepared: Any) -> Any:
-        """The networks' answers."""
-        ...
-
-    def finish(
-        self, volume: Volume, prepared: Any, answer: Any, *, timings: dict[str, float], keep_scores: bool
-    ) -> Prediction:
-        """From the answers to the mask in the scan's grid."""
-        ...
-
-    def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and probability (z, y, x) of each label or region, of a prediction that kept its scores."""
-        ...
-
-    def uncertainty(self, prediction: Prediction) -> np.ndarray:
-        """Entropy (z, y, x) of the averaged answer, 0 to 1, of a prediction that kept its scores."""
-        ...
-
-    def mutual_information(self, prediction: Prediction) -> np.ndarray:
-        """How much the members disagree (z, y, x), on the scale of the entropy, of such a prediction."""
-        ...
 
 
 class CasePredictor:
@@ -483,11 +385,3 @@ def _prepares(fold: Fold) -> tuple[object, ...]:
     grid = (plan.channel_names, plan.orientation, plan.transpose_forward, configuration.preprocessing_key())
     answers = (plan.labels, plan.regions_class_order, plan.target, configuration.inference.averaging)
     return (*grid, *answers, configuration.previous_stage)
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds that the block takes to `timings`."""
-    start = time.perf_counter()
-    yield
-    timings[stage] = time.perf_counter() - start

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
     from bts_auto.model.fold import TrainedFold
     from bts_auto.plan.schema import Plan
-    from bts_auto.predict.predictor import CasePredictor, Segmenter
+    from bts_auto.predict.predictor import CasePredictor
+    from bts_auto.predict.segmenter import Segmenter
 
 DEFAULT_RECIPE = "default"
 

@@ -138,7 +138,7 @@ class Predictor:
         DataError
             When a file is missing or damaged, voxels are NaN or all 0, or the channels are not those of the model.
         """
-        from bts_auto.predict.predictor import timed
+        from bts_auto.predict.segmenter import timed
 
         volume = self._volume(scan, spacing)
         keep = probabilities or uncertainty

@@ -13,7 +13,7 @@ from bts_auto.events import SILENT, Observer, Task
 
 if TYPE_CHECKING:
     from bts_auto.execute.contract import Executor
-    from bts_auto.predict.predictor import Segmenter
+    from bts_auto.predict.segmenter import Segmenter
 
 
 class _Notes(Observer):
