@@ -2,7 +2,7 @@
 
     python benchmarks/imported.py            # goes on where it was stopped; minutes
 
-Made-up patients (`bts_auto.data.phantom`). Each model is trained for a few steps, as only the equality of the masks
+Made-up patients (`bts_auto.data.phantom`). Each model is trained for 60 steps, as only the equality of the masks
 counts, and predicts two patients that it has not seen, with and without mirroring, both programs in single precision.
 """
 
@@ -23,6 +23,7 @@ from bts_auto.data.phantom import SEQUENCES, make_phantom
 LABELS = {"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3}
 REGIONS = {"background": 0, "WT": [1, 2, 3], "TC": [2, 3], "ET": 3}
 TRAINING, UNSEEN = 6, 2
+STEPS = ("4", "15")  # epochs, and steps of each: enough to find every label
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def compare(kind: Kind, folder: Path) -> list[str]:
         if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
             script = [str(nnunet_bin() / "python"), str(ROOT / "benchmarks" / "nnunet_train.py"), str(kind.dataset)]
             options = ["--plans", kind.plans, "--trainer", kind.trainer, "--no-validation"]
-            call([*script, kind.configuration, str(fold), "2", "6", *options], log, environment)
+            call([*script, kind.configuration, str(fold), *STEPS, *options], log, environment)
     found = []
     for mirrored in (False, True):
         theirs, own = (fresh(folder / f"{kind.dataset}_{name}") for name in ("nnunet", "ours"))

@@ -102,7 +102,7 @@ def agreement(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> st
     """Share of equal voxels, and the Dice of each label, pooled over the cases."""
     a, b = (np.concatenate([masks[case].ravel() for case in sorted(wanted)]) for masks in (found, wanted))
     labels = [int(value) for value in np.unique(b) if value]
-    pooled = ", ".join(f"{dice(a == value, b == value):.4f}" for value in labels)
+    pooled = ", ".join(f"{dice(a == v, b == v):.4f} ({np.count_nonzero(b == v)} voxels)" for v in labels)
     return f"{100 * np.mean(a == b):.4f} % of voxels, Dice of labels {labels}: {pooled}"
 
 

@@ -15,6 +15,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="make a package instead of a dataset's results"
     )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="scans like those that it was trained on, for int8 (default: the dataset's own, where they are there)",
+    )  # fmt: skip
     parser.add_argument("--recipe", default="nnunet", metavar="NAME", help="under which name it is kept")
 
     def work(arguments: argparse.Namespace, observer):
@@ -24,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.source,
             **common.place(arguments),
             output=arguments.output,
+            images=arguments.images,
             recipe=arguments.recipe,
             observer=observer,
         )

@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--step-size", type=float, metavar="X", help="distance of tiles as a share of the tile")
     how.add_argument("--tile", metavar="SIZE", help="'patch', 'whole' or voxels along each axis: 96 or 96,96,64")
     how.add_argument("--engine", default="auto", help="auto, torch or openvino")
-    how.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the network")
+    how.add_argument(
+        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16", "int8"), help="of the network"
+    )
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, several (cuda:0,cuda:1) or auto (all)")
     how.add_argument("--save-probabilities", action="store_true", help="also an image per label or region")
     how.add_argument("--save-uncertainty", action="store_true", help="also entropy and disagreement of the members")

@@ -19,7 +19,7 @@ from bts_auto.files import hash_file, hash_json
 from bts_auto.model.build import network_with_weights
 from bts_auto.model.layout import CONVERTED, PLAN_FILE, WEIGHTS_FILE, FoldName
 from bts_auto.model.weights import as_precision, load_weights, read_metadata, save_weights
-from bts_auto.plan.schema import MeasuredTile, Plan, SegmentationConfiguration
+from bts_auto.plan.schema import MeasuredTile, Plan, Ranges, SegmentationConfiguration
 
 MODEL_VERSION = 1
 
@@ -149,8 +149,14 @@ class TrainedFold:
 
     def with_measured(self, measured: Sequence[MeasuredTile]) -> TrainedFold:
         """Write what validation found about tiles into the fold's plan; returns the fold as it is then."""
-        values = [one.model_dump(mode="json") for one in measured]
-        self.plan.replaced(self.configuration_name, "inference", {"measured": values}).save(self.folder / PLAN_FILE)
+        return self._with_inference(measured=[one.model_dump(mode="json") for one in measured])
+
+    def with_ranges(self, ranges: Ranges) -> TrainedFold:
+        """Write between which values the layers work into the fold's plan; returns the fold as it is then."""
+        return self._with_inference(ranges={name: list(limits) for name, limits in ranges.items()})
+
+    def _with_inference(self, **values: Any) -> TrainedFold:
+        self.plan.replaced(self.configuration_name, "inference", values).save(self.folder / PLAN_FILE)
         return TrainedFold(self.folder)
 
     def state(self) -> dict[str, Tensor]:

@@ -98,6 +98,13 @@ class Training(Document):
     seed: int = Field(0, ge=0)
 
 
+Ranges = dict[str, tuple[float, float]]
+"""Smallest and largest input of a network's convolutions, by the path of their modules."""
+
+
+_MEASURED = ("measured", "ranges")  # fields of an inference that a trained network brings with it
+
+
 class MeasuredTile(Document):
     """What validation found with one size of tile and one distance between tiles.
 
@@ -108,6 +115,8 @@ class MeasuredTile(Document):
         Distance of tiles as a share of the tile.
     mirrored : bool
         Whether answers to mirrored inputs were averaged.
+    int8 : bool
+        Whether convolutions were computed in 8-bit integers.
     dice : dict of str to dict of str to float
         Of each held-out case, of each label and region that it has.
     seconds : dict of str to float
@@ -117,6 +126,7 @@ class MeasuredTile(Document):
     tile: Literal["patch", "whole"] | Ints
     step_size: float = Field(0.5, gt=0, le=1)
     mirrored: bool = False
+    int8: bool = False
     dice: dict[str, dict[str, float]]
     seconds: dict[str, float] = Field(default_factory=dict)
 
@@ -130,6 +140,9 @@ class Inference(Document):
         "auto", description="'auto': validation tries several sizes, and prediction uses the best"
     )
     measured: tuple[MeasuredTile, ...] = Field((), description="what validation found; written by training")
+    ranges: Ranges = Field(
+        default_factory=dict, description="of the inputs of convolutions, for int8; written by training and by imports"
+    )
     averaging: Literal["probabilities", "logits"] = "probabilities"
 
 
@@ -396,5 +409,9 @@ class Plan(Document):
         write_json(path, self.model_dump(mode="json"))
 
     def content_hash(self) -> str:
-        """SHA-256 of what the plan decides."""
-        return hash_json(self.model_dump(mode="json", exclude={"expected"}))
+        """SHA-256 of what the plan decides; what was measured of trained networks is not among it."""
+        values = self.model_dump(mode="json", exclude={"expected"})
+        for configuration in values["configurations"].values():
+            inference = configuration.get("inference", {})
+            configuration["inference"] = {k: v for k, v in inference.items() if k not in _MEASURED}
+        return hash_json(values)

@@ -12,10 +12,11 @@ import torch
 
 from bts_auto import machine, registry
 from bts_auto.errors import PlanError
+from bts_auto.plan.schema import Ranges
 
 # The rest is for the answers, for cases that are read ahead and written, and for other programs.
 _MEMORY_SHARE = 0.5
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 class Engine(Protocol):
@@ -93,7 +94,14 @@ def cpu_has_bfloat16() -> bool:
     return any(check is not None and check() for check in checks)
 
 
-def choose_precision(precision: Precision, device: torch.device) -> Precision:
+@lru_cache(maxsize=1)
+def cpu_has_int8() -> bool:
+    """Whether this CPU sums products of 8-bit integers in hardware (VNNI)."""
+    check = getattr(torch.cpu, "_is_vnni_supported", None)
+    return check is not None and check()
+
+
+def choose_precision(precision: Precision, device: torch.device, engine: str = "torch") -> Precision:
     """The precision of that name; ``"auto"``: the one that is as good as float32 and fastest on the device.
 
     On trained networks, bfloat16 on a CPU leaves every region's Dice against the expert within 0.002 of float32's, and
@@ -103,8 +111,10 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
     Raises
     ------
     PlanError
-        For float16 on a CPU, which torch computes slowly and OpenVINO not at all.
+        For float16 on a CPU, which torch computes slowly and OpenVINO not at all; for int8 in torch.
     """
+    if precision == "int8" and engine != "openvino":
+        raise PlanError("int8 is for the engine openvino, on a CPU", mend="use bf16, fp16 or fp32")
     if precision == "fp16" and device.type == "cpu":
         raise PlanError("fp16 is for GPUs", mend="use bf16 or fp32 on a CPU")
     if precision != "auto":
@@ -122,6 +132,7 @@ def build_engine(
     precision: Precision = "auto",
     example: Sequence[int] | None = None,
     converted: Path | None = None,
+    ranges: Ranges | None = None,
 ) -> Engine:
     """Make a network ready for inference.
 
@@ -135,9 +146,22 @@ def build_engine(
         Shape (b, c, *tile) of the smallest batch that the network takes.
     converted : Path, optional
         Where an engine may keep what it made of the network; its name must change with the weights.
+    ranges : mapping, optional
+        For int8: between which values the inputs of convolutions lie.
+
+    Raises
+    ------
+    PlanError
+        Also for int8 without ranges.
     """
     device = choose_device(device)
-    component = registry.component("engine", choose_engine(engine, device))
+    engine = choose_engine(engine, device)
+    component = registry.component("engine", engine)
     given = (lambda: network) if isinstance(network, torch.nn.Module) else network
-    chosen = choose_precision(precision, device)
-    return component(given, device=device, precision=chosen, example=example, converted=converted)
+    chosen = choose_precision(precision, device, engine)
+    if chosen == "int8" and not ranges:
+        raise PlanError(
+            "of this model it is not known between which values its layers work, which int8 needs",
+            mend="validate it once more (bts_train ... --val) or import it with --images; batch norms go without int8",
+        )
+    return component(given, device=device, precision=chosen, example=example, converted=converted, ranges=ranges)

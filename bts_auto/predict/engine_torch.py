@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from bts_auto.plan.schema import Ranges
+
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -23,8 +25,8 @@ class TorchEngine:
         Where it runs.
     precision : str
         ``"fp32"``, or the type of autocast: ``"bf16"``, ``"fp16"``.
-    example, converted : optional
-        Not needed: nothing is converted.
+    example, converted, ranges : optional
+        Not needed: nothing is converted or quantised.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class TorchEngine:
         precision: str = "fp32",
         example: Sequence[int] | None = None,
         converted: Path | None = None,
+        ranges: Ranges | None = None,
     ) -> None:
         self.device = device
         self._autocast = _AUTOCAST.get(precision)

@@ -18,7 +18,15 @@ from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
 from bts_auto.predict.affordable import affordable_tile
 from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_dropout
-from bts_auto.predict.engine import Engine, Precision, build_engine, choose_device, working_memory
+from bts_auto.predict.engine import (
+    Engine,
+    Precision,
+    build_engine,
+    choose_device,
+    choose_engine,
+    cpu_has_int8,
+    working_memory,
+)
 from bts_auto.predict.entropy import export_entropy
 from bts_auto.predict.export import export_labels, export_scores, to_scan
 from bts_auto.predict.segmenter import Prediction, timed
@@ -60,8 +68,9 @@ class CasePredictor:
         In place of the plan's. The plan's tile "auto" is the one that validation found best, see
         :mod:`bts_auto.predict.tile_choice`.
     fast : bool
-        Without mirroring, and with the fastest tile that validation found to lose little; where nothing was measured,
-        with tiles a little larger than the patch that overlap less.
+        Without mirroring, and with the fastest tile that validation found to lose little, in int8 where that is among
+        it; where nothing was measured, with tiles a little larger than the patch that overlap less, in int8 where the
+        ranges of its layers are known.
     previous : CasePredictor, optional
         For a configuration with a previous stage: what predicts that stage.
     given_previous : bool
@@ -110,7 +119,11 @@ class CasePredictor:
         self.configuration = first.configuration
         self.labels = self.plan.label_set()
         self.device = choose_device(device)
-        tiling = self._choose_tiling(folds, fast, observer)
+        chosen_engine = choose_engine(engine, self.device)
+        int8 = precision == "auto" and chosen_engine == "openvino" and not mc_dropout and cpu_has_int8()
+        tiling = self._choose_tiling(folds, fast, int8, observer)
+        precision = "int8" if tiling.int8 else precision
+        self.int8 = precision == "int8"
         self.tile = tiling.tile if tile is None else tile
         # A tile that is asked for comes with the plan's distance.
         usual = tiling.step_size if tile is None else self.configuration.inference.step_size
@@ -137,13 +150,14 @@ class CasePredictor:
                 precision=precision,
                 example=(1, self.plan.network_channels(self.configuration_name)[0], *smallest_tile(self.configuration)),
                 converted=None if converted is None else converted(fold),
+                ranges=fold.configuration.inference.ranges,
             )
             for fold, network in zip(folds, networks, strict=True)
         ]
         if mc_dropout:
             self._engines = dropout_samples(self._engines, networks, mc_dropout, seed)
 
-    def _choose_tiling(self, folds: Sequence[Fold], fast: bool, observer: Observer) -> Tiling:
+    def _choose_tiling(self, folds: Sequence[Fold], fast: bool, int8: bool, observer: Observer) -> Tiling:
         """How the plan wants images to be visited, or what was measured to be the best or the fastest."""
         inference, memory = self.configuration.inference, working_memory(self.device)
         measured = [one for fold in folds for one in fold.configuration.inference.measured]
@@ -156,10 +170,11 @@ class CasePredictor:
         if not fast:
             return best or planned
         if not measured:
-            guessed = unmeasured_fast_tiling(self.configuration, memory)
+            known = all(fold.configuration.inference.ranges for fold in folds)
+            guessed = unmeasured_fast_tiling(self.configuration, memory, int8=int8 and known)
             observer.note(f"what --fast costs was not measured for this model; tiles: {guessed}")
             return guessed
-        found = fast_tiling(measured, possible)
+        found = fast_tiling(measured, possible, int8=int8)
         if found is None:
             observer.note("nothing that was tried is as good without mirroring: --fast only leaves mirroring out")
         return found or best or planned
@@ -178,6 +193,7 @@ class CasePredictor:
             "configuration": self.configuration_name,
             "tile": tile,
             "step_size": self.step_size,
+            "int8": self.int8,
             "mirror_axes": list(self.mirror_axes),
             "previous": None if self._previous is None else self._previous.describe(),
             "mc_dropout": [self.mc_dropout, self.seed] if self.mc_dropout else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bts_auto.plan.schema import MeasuredTile, SegmentationConfiguration
 from bts_auto.predict.tiles import Tile, divisors, tile_size
@@ -28,14 +28,16 @@ _LARGER = 1.15
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is visited: the tile, and the distance of tiles as a share of it."""
+    """How an image is visited: the tile, the distance of tiles as a share of it, and whether in 8-bit integers."""
 
     tile: Tile
     step_size: float
+    int8: bool = False
 
     def __str__(self) -> str:
         tile = "x".join(map(str, self.tile)) if isinstance(self.tile, tuple) else str(self.tile)
-        return tile if tile == "whole" else f"{tile} at step {self.step_size}"
+        words = tile if tile == "whole" else f"{tile} at step {self.step_size}"
+        return f"{words} in int8" if self.int8 else words
 
 
 def candidates(configuration: SegmentationConfiguration, memory: int) -> list[Tiling]:
@@ -74,11 +76,11 @@ def choose_tiling(measured: Sequence[MeasuredTile], possible: Callable[[Tile], b
     Parameters
     ----------
     measured : sequence of MeasuredTile
-        Of all folds; what some fold has not tried is left out.
+        Of all folds; what some fold has not tried is left out, and so is int8, whose masks are not quite the same.
     possible : callable
         Whether a tile can be used here.
     """
-    plain = [one for one in pooled(measured) if not one.mirrored and possible(one.tile)]
+    plain = [one for one in pooled(measured) if not one.mirrored and not one.int8 and possible(one.tile)]
     if not plain:
         return None
     means = {_tiling(one): _by_case(one.dice) for one in plain}
@@ -86,14 +88,23 @@ def choose_tiling(measured: Sequence[MeasuredTile], possible: Callable[[Tile], b
     return _fastest([one for one in plain if _as_good(means[_tiling(one)], best)])
 
 
-def fast_tiling(measured: Sequence[MeasuredTile], possible: Callable[[Tile], bool]) -> Tiling | None:
+def fast_tiling(
+    measured: Sequence[MeasuredTile], possible: Callable[[Tile], bool], *, int8: bool = False
+) -> Tiling | None:
     """The fastest that, without mirroring, loses at most `FAST_LOSS` of any region's mean Dice.
 
-    The loss is counted from the mirrored validation where there is one, else from what :func:`choose_tiling` takes.
-    None: nothing was measured that qualifies.
+    The loss is counted from the mirrored validation where all cases have one, else from what :func:`choose_tiling`
+    takes. None: nothing was measured that qualifies.
+
+    Parameters
+    ----------
+    measured, possible
+        As for :func:`choose_tiling`.
+    int8 : bool
+        Whether 8-bit integers can be used.
     """
     found = pooled(measured)
-    plain = [one for one in found if not one.mirrored and possible(one.tile)]
+    plain = [one for one in found if not one.mirrored and possible(one.tile) and (int8 or not one.int8)]
     if not plain:
         return None
     normal = choose_tiling(measured, lambda tile: True)
@@ -109,33 +120,36 @@ def fast_tiling(measured: Sequence[MeasuredTile], possible: Callable[[Tile], boo
     return _fastest(good) if good else None
 
 
-def unmeasured_fast_tiling(configuration: SegmentationConfiguration, memory: int) -> Tiling:
+def unmeasured_fast_tiling(configuration: SegmentationConfiguration, memory: int, *, int8: bool = False) -> Tiling:
     """For a model of which nothing was measured: a tile a little larger than the patch, at the wider distance.
 
     On a trained network (`benchmarks/predict.py`) this lost 0.02 in one region and nothing in the others, where whole
     images lost 0.07.
     """
     wide = [one for one in candidates(configuration, memory) if one.step_size == _WIDE_STEP]
-    return wide[0] if wide else Tiling("patch", _WIDE_STEP)
+    return replace(wide[0] if wide else Tiling("patch", _WIDE_STEP), int8=int8)
 
 
 def pooled(measured: Sequence[MeasuredTile]) -> list[MeasuredTile]:
-    """One entry for each tiling, its cases taken together, over the cases that all plain entries share."""
-    joined: dict[tuple[Tiling, bool], MeasuredTile] = {}
+    """One entry for each tiling, its cases taken together; those that some case has not been tried with are left out.
+
+    The mirrored validation is one entry, whatever its tiles.
+    """
+    joined: dict[tuple[Tiling | None, bool], MeasuredTile] = {}
     for one in measured:
-        before = joined.get((_tiling(one), one.mirrored))
+        key = (None if one.mirrored else _tiling(one), one.mirrored)
+        before = joined.get(key)
         if before is not None:
             one = one.model_copy(
                 update={"dice": {**before.dice, **one.dice}, "seconds": {**before.seconds, **one.seconds}}
             )
-        joined[_tiling(one), one.mirrored] = one
-    plain = [set(one.dice) for one in joined.values() if not one.mirrored]
-    everywhere = set.union(*plain) if plain else set()
-    return [one for one in joined.values() if one.mirrored or set(one.dice) == everywhere]
+        joined[key] = one
+    everywhere = set().union(*(one.dice for one in joined.values() if not one.mirrored))
+    return [one for one in joined.values() if set(one.dice) == everywhere]
 
 
 def _tiling(one: MeasuredTile) -> Tiling:
-    return Tiling(one.tile, one.step_size)
+    return Tiling(one.tile, one.step_size, one.int8)
 
 
 def _fastest(measured: Sequence[MeasuredTile]) -> Tiling:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bts_auto.errors import ModelError
+from bts_auto.errors import BtsError, ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.steps.place import Outcome, locate, locate_for_model
 from bts_auto.steps.prediction import fold_names, trained
@@ -98,6 +98,7 @@ def import_nnunet_model(
     dataset: str | int | None = None,
     workspace: Path | None = None,
     output: Path | None = None,
+    images: Path | None = None,
     recipe: str = "nnunet",
     observer: Observer = SILENT,
 ) -> Outcome:
@@ -109,6 +110,9 @@ def import_nnunet_model(
         A model folder or a zip of it.
     output : Path, optional
         A package to be written; the results of a dataset are not touched then.
+    images : Path, optional
+        Scans like those that the model was trained on. Tiles of the first of them show between which values its layers
+        work, without which it cannot compute in int8. None: the training images of the dataset, where they are there.
     recipe : str
         Under which name it is kept.
     """
@@ -125,11 +129,34 @@ def import_nnunet_model(
 
         place = locate_for_model(dataset, workspace, own_name, observer)
         folds = import_nnunet(source, place.results, recipe=recipe, observer=observer)
+        training = place.raw / "imagesTr"
+        folds = _with_ranges(folds, images or (training if training.is_dir() else None), observer)
         where = [str(fold.folder) for fold in folds]
         return Outcome(len(folds), (), {"folds": where}, tuple(f"imported: {path}" for path in where))
     with tempfile.TemporaryDirectory(prefix="bts_import_") as folder:
         folds = import_nnunet(source, Path(folder), recipe=recipe, observer=observer)
         if not folds:
             raise ModelError("holds no trained fold", where=source)
-        path = export_package(folds, output)
+        path = export_package(_with_ranges(folds, images, observer), output)
     return Outcome(len(folds), (), {"model": str(path)}, (f"{len(folds)} folds: {path}",))
+
+
+def _with_ranges(folds: list[TrainedFold], images: Path | None, observer: Observer) -> list[TrainedFold]:
+    """The folds with the ranges of their layers on the first scans of a folder; as they are where that cannot be."""
+    from bts_auto.data.incoming import find_cases
+    from bts_auto.data.readers import read_volume
+    from bts_auto.predict.ranges import CASES, measure_ranges
+    from bts_auto.preprocess.prepare import prepare
+
+    if images is None or not folds or folds[0].configuration.previous_stage is not None:
+        return folds
+    plan, configuration = folds[0].plan, folds[0].configuration
+    try:
+        cases, _ = find_cases(images, len(plan.channel_names), plan.file_ending)
+        some = [cases[name] for name in sorted(cases)[:CASES]]
+        prepared = [prepare(read_volume(one.images, plan.channel_names), plan, configuration).image for one in some]
+    except BtsError as error:
+        observer.warn(f"the layers' ranges, for int8, were not measured: {error}")
+        return folds
+    observer.note(f"ranges of the layers, for int8, from {', '.join(one.case for one in some)}")
+    return [fold.with_ranges(measure_ranges(fold.network(), prepared, configuration)) for fold in folds]

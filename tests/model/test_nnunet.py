@@ -20,6 +20,7 @@ from bts_auto.files import read_json, write_json
 from bts_auto.model.build import build_network
 from bts_auto.model.nnunet import CHECKPOINT, export_nnunet, import_nnunet, read_checkpoint
 from bts_auto.model.nnunet_weights import weights_from_nnunet, weights_to_nnunet
+from bts_auto.plan.schema import MeasuredTile
 from tests.model.tiny import NAME, REGIONS, logits, tiny_fold, tiny_plan
 
 NETWORKS = pytest.mark.parametrize("network", ["plain_unet", "residual_unet"])
@@ -129,6 +130,16 @@ def test_folds_of_different_plans_cannot_leave_together(tmp_path: Path) -> None:
     folds = [tiny_fold(tmp_path / "a"), tiny_fold(tmp_path / "b", tiny_plan("residual_unet"), fold=1)]
     with pytest.raises(ModelError, match="another plan"):
         export_nnunet(folds, tmp_path / "theirs")
+
+
+def test_folds_that_were_validated_on_other_cases_leave_together(tmp_path: Path) -> None:
+    folds = [
+        tiny_fold(tmp_path, fold=fold)
+        .with_measured([MeasuredTile(tile="patch", dice={f"case_{fold}": {"core": 0.5}})])
+        .with_ranges({"encoder.0.0.conv": (0.0, float(fold))})
+        for fold in (0, 1)
+    ]
+    assert len(import_nnunet(export_nnunet(folds, tmp_path / "theirs"), tmp_path / "back")) == 2
 
 
 def test_leaving_a_canonical_plan_warns_of_the_orientation(tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ from torch import nn
 from bts_auto import registry
 from bts_auto.data.readers import read_mask, read_volume
 from bts_auto.data.volume import Geometry, Volume
+from bts_auto.errors import PlanError
 from bts_auto.model.nnunet import import_nnunet
 from bts_auto.predict.engine import build_engine, has_openvino
 from bts_auto.predict.predictor import CasePredictor
+from bts_auto.predict.ranges import measure_ranges
 from tests.networks.test_contract import build, image
+from tests.predict.models import make_configuration
 
 MODEL = "nnunet_model/nnUNetTrainer__nnUNetPlans_1__3d_fullres"
 REGIONS = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)}
@@ -116,6 +119,44 @@ def check_masks(network, *, device, **how):
         assert abs(dice(masks[0], masks[2]) - dice(masks[1], masks[2])) <= LOSS
 
 
+def ranges_of(network, cases):
+    """Between which values the layers of the trained network work."""
+    configuration = make_configuration(patch_size=(24, 24, 24))
+    return measure_ranges(network, [image.numpy() for image, _ in cases], configuration)
+
+
+@needs_openvino
+def test_eight_bit_integers_find_the_regions_as_well(trained):
+    generator = torch.Generator().manual_seed(1)
+    cases = [make_spheres(generator) for _ in range(8)]
+    batch, labels = torch.stack([image for image, _ in cases]), np.stack([labels.numpy() for _, labels in cases])
+    exact = build_engine(trained, engine="torch", device="cpu", precision="fp32").logits(batch)
+    how = {"engine": "openvino", "device": "cpu", "precision": "int8"}
+    brief = build_engine(trained, **how, ranges=ranges_of(trained, cases[:2])).logits(batch)
+    assert np.abs(brief.numpy() - exact.numpy()).max() > 1e-3
+    for values in ((1, 2), (2,)):
+        masks = [np.isin(array, values) for array in (exact.argmax(1).numpy(), brief.argmax(1).numpy(), labels)]
+        assert dice(masks[0], masks[1]) >= 0.98
+        assert abs(dice(masks[0], masks[2]) - dice(masks[1], masks[2])) <= 0.01
+
+
+def test_ranges_are_the_least_and_largest_inputs_of_each_convolution_with_zero_among_them(trained):
+    image = make_spheres(torch.Generator().manual_seed(4))[0] + 10
+    found = ranges_of(trained, [(image, None)])
+    assert found["fine.0"] == (0.0, pytest.approx(float(image.max())))
+    fine = trained.fine(image[None]).detach()
+    assert found["coarse.0.0"] == pytest.approx((float(fine.min()), float(fine.max())), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [("torch", "int8 is for the engine openvino"), pytest.param("openvino", "not known", marks=needs_openvino)],
+)
+def test_eight_bit_integers_are_refused_in_words(trained, engine, words):
+    with pytest.raises(PlanError, match=words):
+        build_engine(trained, engine=engine, device="cpu", precision="int8")
+
+
 @needs_openvino
 def test_openvino_computes_what_torch_computes(trained):
     batch = torch.randn(2, 1, 16, 16, 24, generator=torch.Generator().manual_seed(2))
@@ -147,13 +188,24 @@ def test_openvino_starts_from_what_it_kept_without_the_network(trained, tmp_path
     assert torch.equal(build_engine(no_network, **how, example=(1, 1, 8, 8, 8)).logits(batch), first)
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def blank(path: Path) -> None:
+    """Zeros for some of the content, of the same length."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-200] + bytes(100) + content[-100:] if path.suffix == ".bin" else content)
+
+
 @needs_openvino
-def test_openvino_makes_what_it_kept_again_when_it_is_damaged(trained, tmp_path):
+@pytest.mark.parametrize("damage", [cut, blank])
+def test_openvino_makes_what_it_kept_again_when_it_is_damaged(trained, tmp_path, damage):
     how = {"engine": "openvino", "device": "cpu", "precision": "fp32", "converted": tmp_path / "model"}
     batch = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(3))
     first = build_engine(trained, **how).logits(batch).clone()
     for path in tmp_path.iterdir():
-        path.write_bytes(path.read_bytes()[:100])
+        damage(path)
     assert torch.equal(build_engine(trained, **how).logits(batch), first)
 
 

@@ -75,6 +75,29 @@ def test_fast_has_no_tile_when_mirroring_is_worth_more():
     assert fast_tiling(found, anywhere) is None
 
 
+def test_fast_judges_by_the_same_cases_where_not_all_folds_were_mirrored():
+    found = [
+        measured("patch", {"a": 0.70, "b": 0.70}, 9.0),
+        measured("whole", {"a": 0.60, "b": 0.62}, 1.0),
+        measured("patch", {"b": 0.60}, mirrored=True),
+    ]
+    assert fast_tiling(found, anywhere).tile == "patch"
+
+
+def test_eight_bit_integers_are_for_fast_only_and_where_the_machine_has_them():
+    exact = measured("patch", {"a": 0.80}, 9.0)
+    brief = measured("patch", {"a": 0.81}, 5.0).model_copy(update={"int8": True})
+    assert choose_tiling([exact, brief], anywhere) == Tiling("patch", 0.5)
+    assert fast_tiling([exact, brief], anywhere) == Tiling("patch", 0.5)
+    assert fast_tiling([exact, brief], anywhere, int8=True) == Tiling("patch", 0.5, int8=True)
+
+
+def test_eight_bit_integers_that_lose_too_much_are_not_used():
+    found = [measured("patch", {"a": 0.80}, 9.0)]
+    found.append(measured("patch", {"a": 0.77}, 5.0).model_copy(update={"int8": True}))
+    assert not fast_tiling(found, anywhere, int8=True).int8
+
+
 def test_only_tiles_that_fit_the_memory_are_tried():
     configuration = make_configuration(patch_size=(64, 64, 64), median_image_size_in_voxels=(155, 240, 240))
     assert candidates(configuration, 1000 * GIB)[-1] == Tiling("whole", 0.5)

@@ -7,8 +7,12 @@ import pytest
 from bts_auto import steps
 from bts_auto.data.workspace import Workspace
 from bts_auto.errors import DataError
+from bts_auto.model.fold import TrainedFold
+from bts_auto.model.nnunet import export_nnunet
 from bts_auto.steps.place import locate_for_model
 from tests.model.test_package import package  # noqa: F401 - a fixture
+from tests.model.tiny import tiny_fold
+from tests.predict.test_folder import write_case
 
 
 def named() -> str:
@@ -43,3 +47,15 @@ def test_a_package_is_installed_into_an_empty_workspace(package: Path, tmp_path:
     (name,) = Workspace.locate(workspace).datasets()
     assert name.startswith("Dataset005_")
     assert list((workspace / "results" / name).glob("*/fold_*/checkpoint.safetensors"))
+
+
+@pytest.mark.parametrize("images", ["imagesTr", None])
+def test_an_imported_model_learns_its_ranges_from_scans(images, tmp_path: Path):
+    """From those that are named, else from the dataset's own."""
+    source = export_nnunet([tiny_fold(tmp_path / "ours")], tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    raw = tmp_path / "workspace" / "raw" / "Dataset005_Tiny"
+    write_case(raw / "imagesTr", "anna")
+    given = None if images is None else raw / images
+    steps.import_nnunet_model(source, dataset=5, workspace=tmp_path / "workspace", images=given)
+    (folder,) = (tmp_path / "workspace" / "results").glob("*/*/fold_0")
+    assert TrainedFold(folder).configuration.inference.ranges
