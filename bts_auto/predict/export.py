@@ -221,9 +221,7 @@ def _best(
             out[...] = values[channel]
             best = score.copy() if np.shares_memory(score, block) else score
             continue
-        np.putmask(out, score > best, values[channel]) if out.flags.c_contiguous else np.copyto(
-            out, values[channel], where=score > best, casting="unsafe"
-        )
+        np.copyto(out, values[channel], where=score > best, casting="unsafe")
         np.maximum(best, score, out=best)
 
 

@@ -12,9 +12,8 @@ from bts_auto.events import SILENT, Observer
 from bts_auto.execute.contract import Executor
 from bts_auto.execute.serial import Serial
 from bts_auto.plan.schema import Plan
-from bts_auto.predict.cases import CaseTask, Loaded, describe, predict_cases
+from bts_auto.predict.cases import CaseTask, describe, predict_cases
 from bts_auto.predict.output import CaseOutput, Extras
-from bts_auto.predict.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -24,53 +23,6 @@ class FolderResult:
     done: tuple[str, ...]
     failures: tuple[CaseFailure, ...]
     plan: Plan
-
-
-def predict_folder(
-    predictor: Segmenter,
-    input: Path,
-    output: Path,
-    *,
-    save_probabilities: bool = False,
-    save_npz: bool = False,
-    save_uncertainty: bool = False,
-    overwrite: bool = False,
-    nan_to_zero: bool = False,
-    part: tuple[int, int] | None = None,
-    observer: Observer = SILENT,
-) -> FolderResult:
-    """Segment every case of a folder.
-
-    Masks have the grid and the file type of the images and the integers that the dataset's readers expect. Beside each
-    stands ``CASE.prediction.json``: what made it, volumes in ml, seconds of each stage, peak memory. A case whose mask
-    this model has already made from these files is not made again; one that fails is named, and the others go on.
-
-    Parameters
-    ----------
-    predictor : Segmenter
-        The loaded model: a :class:`bts_auto.predict.predictor.CasePredictor` or several of them joined.
-    input, output : Path
-        Folder with ``CASE_0000.nii.gz`` ...; folder for ``CASE.nii.gz``.
-    save_probabilities, save_npz, save_uncertainty : bool
-        See :class:`bts_auto.predict.output.Extras`.
-    overwrite : bool
-        Make finished cases again, and replace masks that something else has made.
-    nan_to_zero : bool
-        Read NaN and infinite voxels as 0.
-    part : tuple of int, optional
-        ``(i, n)``: of n parts of the cases only the i-th, counted from 1.
-
-    Raises
-    ------
-    DataError
-        When the folder is missing or holds no case.
-    PlanError
-        When `output` holds a mask that another model or other settings have made and `overwrite` is not set, or is
-        the folder of the images.
-    """
-    extras = Extras(save_probabilities, save_npz, save_uncertainty)
-    task = CaseTask(Loaded(predictor), overwrite=overwrite, nan_to_zero=nan_to_zero)
-    return spread_folder(task, input, output, extras=extras, part=part, observer=observer)
 
 
 def spread_folder(
@@ -83,12 +35,32 @@ def spread_folder(
     executor: Executor | None = None,
     observer: Observer = SILENT,
 ) -> FolderResult:
-    """As :func:`predict_folder`, on the workers of `executor` (None: in this process).
+    """Segment every case of a folder.
+
+    Masks have the grid and the file type of the images and the integers that the dataset's readers expect. Beside each
+    stands ``CASE.prediction.json``: what made it, volumes in ml, seconds of each stage, peak memory. A case whose mask
+    this model has already made from these files is not made again; one that fails is named, and the others go on.
 
     Parameters
     ----------
     task : CaseTask
         How workers load the model, and how they read.
+    input, output : Path
+        Folder with ``CASE_0000.nii.gz`` ...; folder for ``CASE.nii.gz``.
+    extras : Extras, optional
+        What is written besides the masks.
+    part : tuple of int, optional
+        ``(i, n)``: of n parts of the cases only the i-th, counted from 1.
+    executor : Executor, optional
+        Whose workers do it; None: this process.
+
+    Raises
+    ------
+    DataError
+        When the folder is missing or holds no case.
+    PlanError
+        When `output` holds a mask that another model or other settings have made and the task does not overwrite, or
+        is the folder of the images.
     """
     apart(input, output)
     with executor or Serial() as workers:

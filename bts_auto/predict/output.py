@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from bts_auto.combine.saved import probability_images
-from bts_auto.data.labels import Labels
+from bts_auto.combine.saved import IMAGES_FOLDER, probability_images
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import suffix_of, write_map, write_mask
 from bts_auto.errors import BtsError, PlanError
-from bts_auto.files import atomic_path, read_json, write_json
+from bts_auto.files import read_json, write_json
 from bts_auto.predict.segmenter import Prediction, Segmenter, timed
 
 RECORD_SUFFIX = ".prediction.json"
 UNCERTAINTY_FOLDER = "uncertainty"
+_MAPS = ("entropy", "mutual_information")
 _MAP_ENDING = ".nii.gz"
 
 
@@ -31,21 +32,18 @@ class Extras:
     probabilities : bool
         One image for each label or region, ``probabilities/CASE/0_background.nii.gz`` and so on; the numbers have half
         precision, which compresses well, and stand in the file as float32, since NIfTI knows nothing shorter.
-    npz : bool
-        The same as one float16 array (k, z, y, x), ``CASE.npz``, with the channels in nnU-Net's order.
     uncertainty : bool
         Entropy of the averaged answer, ``uncertainty/CASE_entropy.nii.gz``, and how much the members disagree about it,
         ``uncertainty/CASE_mutual_information.nii.gz``.
     """
 
     probabilities: bool = False
-    npz: bool = False
     uncertainty: bool = False
 
     @property
     def need_scores(self) -> bool:
         """Whether any of them is made from the scores."""
-        return self.probabilities or self.npz or self.uncertainty
+        return self.probabilities or self.uncertainty
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,11 @@ class CaseOutput:
         """What is known about how it was made."""
         return self.folder / f"{self.files.case}{RECORD_SUFFIX}"
 
+    @property
+    def picture(self) -> Path:
+        """The scan with the mask's outlines."""
+        return self.folder / "previews" / f"{self.files.case}.png"
+
     def is_finished(self) -> bool:
         """Whether all is there, made by the same model and settings from the same files.
 
@@ -88,35 +91,45 @@ class CaseOutput:
         if not self.mask.exists():
             return False
         written = self._written()
-        before = written.get("made_by")
+        before = _mapping(written.get("made_by"))
         if before != self.made_by:
             different = [key for key, value in self.made_by.items() if before and before.get(key) != value]
             what = f"with another {', '.join(different)}" if different else "by something else"
             raise PlanError(f"was made {what}", where=self.mask, mend="choose another output folder, or --overwrite")
-        beside = written.get("beside", {})
-        complete = all(beside.get(name) for name, wanted in vars(self.extras).items() if wanted)
-        return written["finished"] and complete and written.get("inputs") == _inputs(self.files)
+        complete = all(self._has(name, written) for name, wanted in vars(self.extras).items() if wanted)
+        return written.get("finished") is True and complete and written.get("inputs") == _inputs(self.files)
+
+    def _has(self, extra: str, written: dict[str, Any]) -> bool:
+        """Whether the files of an extra that were written are there."""
+        names = _mapping(written.get("beside")).get(extra)
+        return bool(names) and isinstance(names, list) and all((self.folder / str(name)).is_file() for name in names)
 
     def _written(self) -> dict[str, Any]:
+        """The record; empty where it is missing or damaged."""
         try:
-            return read_json(self.record)
+            return _mapping(read_json(self.record))
         except BtsError:
             return {}
 
     def write(self, prediction: Prediction, predictor: Segmenter) -> None:
-        """Write everything. Each file is whole or not there; only the last one, the record, says that all is there."""
+        """Write everything. Each file is whole or not there; only the last one, the record, says that all is there.
+
+        What stands beside an older mask of the case is removed, as it does not belong to this one.
+        """
         record: dict[str, Any] = {"case": self.files.case, "finished": False, "made_by": self.made_by}
         write_json(self.record, record)
+        beside: dict[str, list[str]] = {}
         with timed(prediction.timings, "write"):
+            self._remove_extras()
             write_mask(self.mask, prediction.labels.for_submission(prediction.mask), prediction.geometry)
-            if self.extras.probabilities or self.extras.npz:
-                self._write_probabilities(prediction, predictor)
+            if self.extras.probabilities:
+                beside["probabilities"] = self._write_probabilities(prediction, predictor)
             if self.extras.uncertainty:
-                self._write_uncertainty(prediction, predictor)
+                beside["uncertainty"] = self._write_uncertainty(prediction, predictor)
         record |= {
             "finished": True,
             "inputs": _inputs(self.files),
-            "beside": dict(vars(self.extras)),
+            "beside": beside,
             "volumes_ml": {name: round(volume, 3) for name, volume in prediction.volumes().items()},
             "predicted_dice": _rounded(prediction.predicted_dice),
             "remarks": list(prediction.remarks),
@@ -125,27 +138,31 @@ class CaseOutput:
         }
         write_json(self.record, record)
 
-    def _write_uncertainty(self, prediction: Prediction, predictor: Segmenter) -> None:
-        maps = {
-            "entropy": predictor.uncertainty(prediction),
-            "mutual_information": predictor.mutual_information(prediction),
-        }
-        for name, array in maps.items():
-            path = self.folder / UNCERTAINTY_FOLDER / f"{self.files.case}_{name}{_MAP_ENDING}"
-            write_map(path, _half(array), prediction.geometry)
+    def _remove_extras(self) -> None:
+        images = self.folder / IMAGES_FOLDER / self.files.case
+        if images.is_dir():
+            shutil.rmtree(images)
+        for path in (*self._uncertainty_maps().values(), self.picture):
+            path.unlink(missing_ok=True)
 
-    def _write_probabilities(self, prediction: Prediction, predictor: Segmenter) -> None:
-        labels, case = prediction.labels, self.files.case
-        paths = probability_images(self.folder, case, labels)
-        stacked = []
-        for path, (_, array) in zip(paths, predictor.probabilities(prediction), strict=True):
-            if self.extras.probabilities:
-                write_map(path, _half(array), prediction.geometry)
-            if self.extras.npz:
-                stacked.append(array.astype(np.float16))
-        if self.extras.npz:
-            with atomic_path(self.folder / f"{case}.npz") as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, probabilities=np.stack([stacked[n] for n in _peer_order(labels)]))
+    def _uncertainty_maps(self) -> dict[str, Path]:
+        folder = self.folder / UNCERTAINTY_FOLDER
+        return {name: folder / f"{self.files.case}_{name}{_MAP_ENDING}" for name in _MAPS}
+
+    def _write_uncertainty(self, prediction: Prediction, predictor: Segmenter) -> list[str]:
+        arrays = predictor.uncertainty(prediction), predictor.mutual_information(prediction)
+        paths = self._uncertainty_maps().values()
+        return [self._write_map(*one, prediction) for one in zip(paths, arrays, strict=True)]
+
+    def _write_probabilities(self, prediction: Prediction, predictor: Segmenter) -> list[str]:
+        paths = probability_images(self.folder, self.files.case, prediction.labels)
+        stream = (array for _, array in predictor.probabilities(prediction))
+        return [self._write_map(*one, prediction) for one in zip(paths, stream, strict=True)]
+
+    def _write_map(self, path: Path, array: np.ndarray, prediction: Prediction) -> str:
+        """Write numbers rounded to half precision; returns the path as the record names it."""
+        write_map(path, array.astype(np.float16).astype(np.float32), prediction.geometry)
+        return path.relative_to(self.folder).as_posix()
 
 
 def peak_memory_gb() -> float | None:
@@ -168,13 +185,6 @@ def _rounded(values: dict[str, float] | None) -> dict[str, float] | None:
     return None if values is None else {name: round(value, 3) for name, value in values.items()}
 
 
-def _half(array: np.ndarray) -> np.ndarray:
-    """The numbers rounded to half precision."""
-    return array.astype(np.float16).astype(np.float32)
-
-
-def _peer_order(labels: Labels) -> list[int]:
-    """nnU-Net sorts the channels of plain labels by their integers; regions stand as declared."""
-    if labels.has_regions:
-        return list(range(len(labels.outputs)))
-    return [int(n) for n in np.argsort([value[0] for value in labels.members()])]
+def _mapping(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else, which a damaged record may hold."""
+    return value if isinstance(value, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.orientation import Reorientation
 from bts_auto.data.volume import Volume
 from bts_auto.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito, 2008), without black.
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
@@ -55,8 +59,7 @@ def write_overlay(path: Path, volume: Volume, masks: dict[str, np.ndarray], labe
             plane = image[column, z, y, x]
             picture.imshow(plane, cmap="gray", vmin=0, vmax=_white(plane), aspect=spacing[1] / spacing[2])
             for value in values:
-                if (mask[z, y, x] == value).any():
-                    picture.contour(mask[z, y, x] == value, levels=[0.5], colors=colour[value], linewidths=1.0)
+                _outline(picture, mask[z, y, x] == value, colour[value])
             picture.set_title(f"{channel}, {title}", color="white", fontsize=9)
             picture.axis("off")
     names = _names(labels)
@@ -66,6 +69,15 @@ def write_overlay(path: Path, volume: Volume, masks: dict[str, np.ndarray], labe
     )  # fmt: skip
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _outline(picture: Axes, where: np.ndarray, colour: str) -> None:
+    """Draw around `where`, also along the border of the picture and where that is one voxel wide."""
+    if where.any():
+        rows, columns = (np.arange(-1, n + 1) for n in where.shape)
+        limits = picture.get_xlim(), picture.get_ylim()
+        picture.contour(columns, rows, np.pad(where, 1), levels=[0.5], colors=colour, linewidths=1.0)
+        picture.set(xlim=limits[0], ylim=limits[1])
 
 
 def _fullest_slice(mask: np.ndarray, image: np.ndarray) -> int:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bts_auto.errors import BtsError, CaseFailure, ModelError, PlanError
+from bts_auto.errors import ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
-from bts_auto.steps.place import Outcome, counted, locate, merged
+from bts_auto.steps.place import Outcome, counted, locate
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
@@ -102,35 +102,34 @@ def predict(
     result = spread_folder(task, input, output, extras=extras, part=part, executor=workers, observer=observer)
     if place is not None:
         place.remember_predictions(output)
-    undrawn = _draw(result.plan, input, output, result.done, nan_to_zero, observer) if preview else []
+    if preview:
+        _draw(result.plan, input, output, result.done, nan_to_zero, observer)
     line = f"{counted(len(result.done), 'mask')}: {output}"
     return Outcome(
         len(result.done),
-        merged(list(result.failures), undrawn),
+        result.failures,
         {"output": str(output), "cases": list(result.done)},
         (line,),
     )
 
 
-def _draw(
-    plan: Plan, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer
-) -> list[CaseFailure]:
-    """One picture for each finished case; returns those that could not be drawn."""
-    from bts_auto.data.readers import read_mask, read_volume, suffix_of
+def _draw(plan: Plan, input: Path, output: Path, cases: Sequence[str], nan_to_zero: bool, observer: Observer) -> None:
+    """One picture for each finished case. A mask without its picture is still a mask: the case gets a warning."""
+    from bts_auto.data.readers import read_mask, read_volume
     from bts_auto.predict.folder import find_inputs
+    from bts_auto.predict.output import CaseOutput, Extras
     from bts_auto.report.overlay import write_overlay
 
     labels = plan.label_set()
-    found, failures = find_inputs(input, plan)[0], []
+    found = find_inputs(input, plan)[0]
     for case in observer.track(cases, "Drawing"):
-        images = found[case].images
         try:
-            volume = read_volume(images, plan.channel_names, nan_to_zero=nan_to_zero)
-            mask = labels.from_submission(read_mask(output / f"{case}{suffix_of(images[0])}")[0])
-            write_overlay(output / "previews" / f"{case}.png", volume, {"prediction": mask}, labels)
-        except (BtsError, OSError) as error:
-            failures.append(CaseFailure(case, f"no picture: {error}"))
-    return failures
+            files = CaseOutput(output, found[case], {}, Extras())
+            volume = read_volume(found[case].images, plan.channel_names, nan_to_zero=nan_to_zero)
+            mask = labels.from_submission(read_mask(files.mask)[0])
+            write_overlay(files.picture, volume, {"prediction": mask}, labels)
+        except Exception as error:
+            observer.warn(f"{case}: no picture ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def predictor_from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:

@@ -19,10 +19,9 @@ from bts_auto.ensemble.evidence import count_levels
 from bts_auto.ensemble.predictor import JointPredictor
 from bts_auto.events import Observer
 from bts_auto.files import read_json
-from bts_auto.predict.folder import predict_folder
 from bts_auto.predict.predictor import CasePredictor
 from tests.ensemble.make_results import Results, predictions
-from tests.predict.models import MemoryFold, make_configuration, make_plan, make_volume
+from tests.predict.models import MemoryFold, make_configuration, make_plan, make_volume, predict_folder
 from tests.predict.test_folder import write_case
 
 LABELS = Labels({"background": (0,), "edema": (1,), "core": (2,)})

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from bts_auto.data.volume import Geometry, Volume
+from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
+from bts_auto.predict.cases import CaseTask, Loaded
+from bts_auto.predict.folder import FolderResult, spread_folder
+from bts_auto.predict.output import Extras
+from bts_auto.predict.segmenter import Segmenter
 
 
 class FunctionEngine:
@@ -98,3 +104,20 @@ def make_volume(
     smooth = torch.nn.functional.interpolate(coarse, size=array[0][inner].shape, mode="trilinear")[0].numpy()
     array[(slice(None), *inner)] = 1 + 100 * smooth
     return Volume(array, Geometry(size, spacing, **geometry), ("FLAIR", "T1c"))
+
+
+def predict_folder(
+    predictor: Segmenter,
+    input: Path,
+    output: Path,
+    *,
+    save_probabilities: bool = False,
+    save_uncertainty: bool = False,
+    overwrite: bool = False,
+    part: tuple[int, int] | None = None,
+    observer: Observer = SILENT,
+) -> FolderResult:
+    """Segment a folder in this process by a model that is loaded."""
+    extras = Extras(probabilities=save_probabilities, uncertainty=save_uncertainty)
+    task = CaseTask(Loaded(predictor), overwrite=overwrite)
+    return spread_folder(task, input, output, extras=extras, part=part, observer=observer)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from bts_auto.combine.saved import find_probabilities
 from bts_auto.data.readers import read_mask, write_map
 from bts_auto.data.volume import Volume
 from bts_auto.errors import DataError, PlanError
 from bts_auto.events import Observer
-from bts_auto.predict.folder import predict_folder
 from bts_auto.predict.predictor import CasePredictor
-from tests.predict.models import MemoryFold, make_configuration, make_plan, make_volume
+from tests.predict.models import MemoryFold, make_configuration, make_plan, make_volume, predict_folder
 
 OBLIQUE = {
     "origin": (-91.5, 126.25, -72.0),
@@ -175,14 +175,13 @@ def test_submission_labels_are_written(images, tmp_path):
 
 def test_probabilities_and_uncertainty(images, tmp_path, predictor):
     out = tmp_path / "out"
-    predict_folder(predictor, images, out, save_probabilities=True, save_npz=True, save_uncertainty=True)
+    predict_folder(predictor, images, out, save_probabilities=True, save_uncertainty=True)
     folder = out / "probabilities" / "anna"
     names = [path.name for path in sorted(folder.iterdir())]
     assert names == ["0_background.nii.gz", "1_edema.nii.gz", "2_core.nii.gz"]
     maps = np.stack([sitk.GetArrayFromImage(sitk.ReadImage(str(folder / name))) for name in names])
     np.testing.assert_allclose(maps.sum(0), 1, atol=2e-3)
     np.testing.assert_array_equal(maps.argmax(0), read_mask(out / "anna.nii.gz")[0])
-    np.testing.assert_array_equal(np.load(out / "anna.npz")["probabilities"], maps.astype(np.float16))
     entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "uncertainty" / "anna_entropy.nii.gz")))
     inside = make_volume(seed=0).array.any(0)
     assert entropy.min() >= 0
@@ -196,6 +195,43 @@ def test_probabilities_that_are_wanted_later_are_made(images, tmp_path, predicto
     predict_folder(predictor, images, tmp_path / "out")
     predict_folder(predictor, images, tmp_path / "out", save_probabilities=True)
     assert (tmp_path / "out" / "probabilities" / "carl").is_dir()
+
+
+def test_extras_of_an_older_mask_do_not_stay_beside_a_new_one(images, tmp_path, predictor):
+    out = tmp_path / "out"
+    predict_folder(predictor, images, out, save_probabilities=True, save_uncertainty=True)
+    write_case(images, "anna", seed=9)
+    predict_folder(predictor, images, out)
+    left = [path.name for path in out.rglob("*") if "anna" in str(path)]
+    assert sorted(left) == ["anna.nii.gz", "anna.prediction.json"]
+    assert find_probabilities(out, "anna", predictor.labels) is None
+    assert find_probabilities(out, "bert", predictor.labels) is not None
+
+
+@pytest.mark.parametrize("lost", ["probabilities/anna/2_core.nii.gz", "uncertainty/anna_entropy.nii.gz"])
+def test_extras_that_were_deleted_are_made_again(images, tmp_path, predictor, lost):
+    for _ in range(2):
+        predict_folder(predictor, images, tmp_path / "out", save_probabilities=True, save_uncertainty=True)
+        assert (tmp_path / "out" / lost).is_file()
+        (tmp_path / "out" / lost).unlink()
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", '{"made_by": 3}', "{", '{"made_by": null}'])
+def test_a_damaged_record_tells_nothing_about_its_mask(images, tmp_path, predictor, content):
+    predict_folder(predictor, images, tmp_path / "out")
+    (tmp_path / "out" / "anna.prediction.json").write_text(content)
+    with pytest.raises(PlanError, match=r"anna.nii.gz: was made by something else"):
+        predict_folder(predictor, images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [{"finished": None}, {"finished": 3}, {"inputs": 3}, {"beside": 3}, {"beside": []}])
+def test_a_case_whose_record_is_not_whole_is_made_again(images, tmp_path, predictor, change):
+    record = tmp_path / "out" / "anna.prediction.json"
+    predict_folder(predictor, images, tmp_path / "out", save_probabilities=True)
+    whole = json.loads(record.read_text())
+    record.write_text(json.dumps(whole | change))
+    predict_folder(predictor, images, tmp_path / "out", save_probabilities=True)
+    assert json.loads(record.read_text())["beside"] == whole["beside"]
 
 
 def test_an_interrupt_leaves_what_is_finished_and_nothing_half_written(images, tmp_path):

@@ -9,9 +9,8 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bts_auto.predict.folder import predict_folder
 from bts_auto.predict.predictor import CasePredictor
-from tests.predict.models import MemoryFold, make_configuration, make_plan
+from tests.predict.models import MemoryFold, make_configuration, make_plan, predict_folder
 
 MM = st.floats(0.4, 6.0).map(lambda value: round(value, 3))
 PLACE = st.floats(-300, 300).map(lambda value: round(value, 2))

@@ -50,3 +50,15 @@ def test_any_orientation_can_be_drawn(tmp_path, direction):
     volume, mask = _case(direction)
     write_overlay(tmp_path / "case.png", volume, {"prediction": mask}, LABELS)
     assert _coloured(tmp_path / "case.png") > 0
+
+
+@pytest.mark.parametrize("thin", [0, 1, 2])
+def test_a_volume_one_voxel_thick_can_be_drawn(tmp_path, thin):
+    size = tuple(1 if axis == thin else 12 for axis in range(3))
+    array = np.random.default_rng(0).uniform(1, 2, (1, *size)).astype(np.float32)
+    mask = np.zeros(size, np.uint8)
+    mask[tuple(slice(None) if n == 1 else slice(3, 8) for n in size)] = 1
+    volume = Volume(array, Geometry(size, (1.0, 1.0, 1.0)), ("T1",))
+    for name, one in (("empty", np.zeros_like(mask)), ("full", mask)):
+        write_overlay(tmp_path / f"{name}.png", volume, {"prediction": one}, LABELS)
+    assert _coloured(tmp_path / "full.png") > _coloured(tmp_path / "empty.png")
