@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py                     # goes on where it was stopped
     python benchmarks/predict.py --only plain        # without mirroring
-    python benchmarks/predict.py --unseen FOLD       # also: what bf16 and --fast cost on the cases that FOLD held out
+    python benchmarks/predict.py --unseen FOLD       # also: what bf16, int8 and --fast cost on the cases that FOLD held out
                                                      # (a validated fold of ours, say of benchmarks/main_job.py)
 
 The mirrored part goes case by case, each a process of its own on both sides, as it takes nnU-Net minutes a case.
@@ -31,7 +31,12 @@ DATASET = "Dataset021_BraTS2013"
 REGIONS = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)}
 # Options of bts_predict by contender; what it is compared with.
 OURS = {
-    "plain": {"ours fp32": ["--no-tta", "--precision", "fp32"], "ours": ["--no-tta"], "ours --fast": ["--fast"]},
+    "plain": {
+        "ours fp32": ["--no-tta", "--precision", "fp32"],
+        "ours": ["--no-tta"],
+        "ours int8": ["--no-tta", "--precision", "int8"],
+        "ours --fast": ["--fast"],
+    },
     "mirrored": {"ours fp32 mirrored": ["--precision", "fp32"], "ours mirrored": []},
 }
 PEERS = {"plain": "nnU-Net", "mirrored": "nnU-Net mirrored"}
@@ -43,6 +48,7 @@ def ours(folder: Path, name: str, options: list[str], device: str, ledger: Ledge
     bin_folder = Path(sys.executable).parent
     if not package.exists():
         command = [str(bin_folder / "bts_import_nnunet"), str(real_data() / MODEL), "-o", str(package)]
+        command += ["--images", str(images())]
         measure(command, log=folder / "import.log")
     out = folder / name.replace(" ", "_")
     command = [str(bin_folder / "bts_predict"), "-i", str(scans), "-o", str(out), "-m", str(package)]
@@ -210,7 +216,7 @@ def share_of_peak(folder: Path, ledger: Ledger, chosen: list[str]) -> None:
     total = per_tile * tiles_of_cases(folder)
     for part in chosen:
         for name, options in OURS[part].items():
-            if "--fast" in options:
+            if "--fast" in options or "int8" in options:
                 continue
             precision = "fp32" if "fp32" in options else "bf16"
             copies = 1 if part == "plain" else 8
@@ -234,7 +240,7 @@ def unseen(folder: Path, fold: Path, device: str) -> None:
     exact: dict[str, dict[str, np.ndarray]] = {}
     print(f"\n{', '.join(cases)}, which the fold has not seen:")
     how = {"plain": ["--no-tta"], "mirrored": []}
-    contenders = {f"{name} {p}": [*o, "--precision", p] for name, o in how.items() for p in ("fp32", "bf16")}
+    contenders = {f"{name} {p}": [*o, "--precision", p] for name, o in how.items() for p in ("fp32", "bf16", "int8")}
     for name, options in {**contenders, "--fast": ["--fast"]}.items():
         made = fresh(out / name.replace(" ", "_"))
         command = [str(Path(sys.executable).parent / "bts_predict"), "-i", str(scans), "-o", str(made), "-m", str(fold)]
