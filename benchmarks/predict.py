@@ -2,8 +2,8 @@
 
     python benchmarks/predict.py                     # goes on where it was stopped
     python benchmarks/predict.py --only plain        # without mirroring
-    python benchmarks/predict.py --unseen FOLD       # also: what bf16, int8 and --fast cost on the cases that FOLD held out
-                                                     # (a validated fold of ours, say of benchmarks/main_job.py)
+    python benchmarks/predict.py --unseen FOLD       # also: what bf16, int8 and --fast cost on the cases that FOLD
+                                                     # (a validated fold of ours) held out
 
 The mirrored part goes case by case, each a process of its own on both sides, as it takes nnU-Net minutes a case.
 
