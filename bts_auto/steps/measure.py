@@ -81,8 +81,10 @@ def _measure(
         if flop is None or (rate is not None and not rate.busy and _ratio(rate, flop) < near):
             continue
         about = "" if rate is None else f" (about {duration(flop / rate.tflops)})"
-        sizes = f"patch {'x'.join(map(str, plan.configuration(name).patch_size))}"
-        observer.note(f"{doing}: {name}, {sizes}, batch {plan.configuration(name).batch_size}{about}")
+        one = plan.configuration(name)
+        patch = "x".join(map(str, one.patch_size))
+        sizes = f"patch {patch}, {one.features_per_stage[0]} channels, batch {one.batch_size}"
+        observer.note(f"{doing}: {name}, {sizes}{about}")
         found = as_rate(plan, name, trials.run(_in_known_format(plan, name, rate), name, quick=True), hardware)
         rates.add(found).save(folder)
     return Rates.load(folder)
