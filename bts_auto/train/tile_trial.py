@@ -26,14 +26,19 @@ def validate_trained(
 ) -> Scores:
     """Validate a fold with the tile that suits it best, and write what was found about tiles into its plan.
 
+    The ranges of the network's layers, which int8 needs, go there too.
+
     Parameters
     ----------
     tiles : bool
-        Whether to try sizes where the plan leaves the tile open and none was tried yet.
+        Whether to measure ranges where they are not known, and to try sizes where the plan leaves the tile open and
+        none was tried yet.
     tta : bool
         Whether the validation averages over mirrored copies.
     """
     inference = held_out.fold.configuration.inference
+    if tiles and not inference.ranges:
+        held_out = _with_ranges(held_out, _some(held_out, cases), observer)
     if tiles and inference.tile == "auto" and not inference.measured:
         held_out = replace(held_out, fold=try_tiles(held_out, cases, observer=observer))
     scores = validate_fold(held_out, cases, tta=tta, observer=observer)
@@ -45,18 +50,17 @@ def validate_trained(
 def try_tiles(held_out: HeldOut, cases: Sequence[str], *, observer: Observer = SILENT) -> TrainedFold:
     """Predict some of `cases` without mirroring with several sizes of tiles; Dice and time go into the fold's plan.
 
-    The ranges of the network's layers go there too, and the fastest tiles of those that lose little are tried in int8
-    where this machine computes it. A size that fails (too little memory, say) is named and left out.
+    The fastest tiles of those that lose little are tried in int8 too, where this machine computes it. A size that fails (too little memory, say) is named and left out.
 
     Returns
     -------
     TrainedFold
         The fold with what was found in its plan.
     """
-    fold, chosen = held_out.fold, sorted(set(cases) & set(held_out.references))[:MOST_CASES]
+    fold, chosen, int8 = held_out.fold, _some(held_out, cases), _computes_int8(held_out)
     tilings = candidates(fold.configuration, working_memory(choose_device(held_out.device)))
     found: list[MeasuredTile] = []
-    with observer.task("Trying tiles", len(tilings) * len(chosen), "case") as task:
+    with observer.task("Trying tiles", (len(tilings) + int8) * len(chosen), "case") as task:
 
         def attempt(tiling: Tiling) -> None:
             try:
@@ -68,11 +72,15 @@ def try_tiles(held_out: HeldOut, cases: Sequence[str], *, observer: Observer = S
 
         for tiling in tilings:
             attempt(tiling)
-        held_out = _with_ranges(held_out, chosen, observer)
         fastest = fast_tiling(found, lambda tile: True)
-        if fastest is not None and _computes_int8(held_out):
+        if int8 and fastest is not None:
             attempt(replace(fastest, int8=True))
-    return held_out.fold.with_measured(found) if chosen and found else held_out.fold
+    return fold.with_measured(found) if chosen and found else fold
+
+
+def _some(held_out: HeldOut, cases: Sequence[str]) -> list[str]:
+    """The first of those cases that can be scored."""
+    return sorted(set(cases) & set(held_out.references))[:MOST_CASES]
 
 
 def _with_ranges(held_out: HeldOut, cases: Sequence[str], observer: Observer) -> HeldOut:
