@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from bts_auto.plan.schema import MeasuredTile, SegmentationConfiguration
 from bts_auto.predict.tiles import Tile, divisors, tile_size
 
-# Tiles that are tried, as multiples of the training patch, before the whole image; the smallest of them also at the
-# wider distance, which saves most of the time of overlapping tiles.
+# Tiles that are tried, as multiples of the training patch, before the whole image; the patch and the smallest of them
+# also at the wider distance, which saves most of the time of overlapping tiles.
 _MULTIPLES = (1.25, 1.5, 2.0)
 _WIDE_STEP = 0.75
 # What the Dice of one case may differ between two tiles by chance, where there are too few cases to estimate it: a
@@ -51,7 +51,8 @@ def candidates(configuration: SegmentationConfiguration, memory: int) -> list[Ti
         if tile not in (whole, tuple(configuration.patch_size), *larger) and fits(tile, configuration, memory):
             larger.append(tile)
     found = [Tiling("patch", step), *(Tiling(tile, step) for tile in larger)]
-    found += [Tiling(tile, _WIDE_STEP) for tile in larger[:1]]
+    several = any(edge < size for edge, size in zip(configuration.patch_size, image, strict=True))
+    found += [Tiling(tile, _WIDE_STEP) for tile in ("patch", *larger[:1]) if several]
     return [*found, *([Tiling("whole", step)] if fits("whole", configuration, memory) else [])]
 
 
@@ -127,7 +128,7 @@ def unmeasured_fast_tiling(configuration: SegmentationConfiguration, memory: int
     images lost 0.07.
     """
     wide = [one for one in candidates(configuration, memory) if one.step_size == _WIDE_STEP]
-    return replace(wide[0] if wide else Tiling("patch", _WIDE_STEP), int8=int8)
+    return replace(wide[-1] if wide else Tiling("patch", _WIDE_STEP), int8=int8)
 
 
 def pooled(measured: Sequence[MeasuredTile]) -> list[MeasuredTile]:

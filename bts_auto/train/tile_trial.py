@@ -50,7 +50,8 @@ def validate_trained(
 def try_tiles(held_out: HeldOut, cases: Sequence[str], *, observer: Observer = SILENT) -> TrainedFold:
     """Predict some of `cases` without mirroring with several sizes of tiles; Dice and time go into the fold's plan.
 
-    The fastest tiles of those that lose little are tried in int8 too, where this machine computes it. A size that fails (too little memory, say) is named and left out.
+    The fastest tiles of those that lose little are tried in int8 too, where this machine computes it. A size that fails
+    (too little memory, say) is named and left out.
 
     Returns
     -------

@@ -101,7 +101,7 @@ def test_eight_bit_integers_that_lose_too_much_are_not_used():
 def test_only_tiles_that_fit_the_memory_are_tried():
     configuration = make_configuration(patch_size=(64, 64, 64), median_image_size_in_voxels=(155, 240, 240))
     assert candidates(configuration, 1000 * GIB)[-1] == Tiling("whole", 0.5)
-    assert candidates(configuration, 0) == [Tiling("patch", 0.5)]
+    assert candidates(configuration, 0) == [Tiling("patch", 0.5), Tiling("patch", 0.75)]
     assert fits("patch", configuration, GIB)
     assert not fits("whole", configuration, GIB // 4)
 
