@@ -78,6 +78,26 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_writable(folder: Path | str) -> None:
+    """Refuse a folder into which nothing can be written, or that cannot be made; it is not made.
+
+    Raises
+    ------
+    BtsError
+        With the reason.
+    """
+    folder = there = Path(folder)
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except NotADirectoryError:
+        raise BtsError("is a file, not a folder", where=there, mend="name another folder") from None
+    except OSError as error:
+        mend = "allow it, or name another folder"
+        raise BtsError(f"nothing can be written there ({error.strerror})", where=there, mend=mend) from None
+
+
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_path(path) as temporary:

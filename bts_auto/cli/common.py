@@ -99,39 +99,49 @@ def seconds(text: str | None) -> float | None:
     return value
 
 
-def tile(text: str | None) -> Any:
-    """``patch``, ``whole`` or voxels along each axis (one number: the same along all)."""
-    from bts_auto.errors import BtsError
-
-    if text in (None, "patch", "whole"):
+def tile(text: str) -> Any:
+    """``patch``, ``whole`` or voxels along each axis (one number: the same along all); for argparse's `type`."""
+    if text in ("patch", "whole"):
         return text
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        sizes = ()
+    sizes = _numbers(text)
     if not sizes or min(sizes) < 1:
-        raise BtsError(f"'{text}' is not a tile", where="--tile", mend="write patch, whole, 96 or 96,96,64")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a tile: write patch, whole, 96 or 96,96,64")
     return sizes[0] if len(sizes) == 1 else sizes
 
 
 def axes(text: str) -> tuple[int, ...]:
-    """``1,2`` as (1, 2)."""
-    return tuple(int(one) for one in text.split(","))
+    """``1,2`` as (1, 2); for argparse's `type`."""
+    numbers = _numbers(text)
+    if not numbers or min(numbers) < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' are no axes: write 0, 1 or 2, several with commas")
+    return numbers
 
 
-def part(text: str | None) -> tuple[int, int] | None:
-    """``2/5`` as (2, 5): the second of five parts."""
-    from bts_auto.errors import BtsError
-
-    if text is None:
-        return None
+def share(text: str) -> float:
+    """A number above 0 and at most 1; for argparse's `type`."""
     try:
-        number, of = (int(piece) for piece in text.split("/"))
+        value = float(text)
     except ValueError:
-        number, of = 0, 0
-    if not 1 <= number <= of:
-        raise BtsError(f"'{text}' is not a part", where="--part", mend="write 1/4 to 4/4")
-    return number, of
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not more than 0 and at most 1")
+    return value
+
+
+def part(text: str) -> tuple[int, int]:
+    """``2/5`` as (2, 5): the second of five parts; for argparse's `type`."""
+    numbers = _numbers(text, "/")
+    if len(numbers) != 2 or not 1 <= numbers[0] <= numbers[1]:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a part: write 1/4 to 4/4")
+    return numbers[0], numbers[1]
+
+
+def _numbers(text: str, between: str = ",") -> tuple[int, ...]:
+    """Whole numbers; none where something else stands among them."""
+    try:
+        return tuple(int(one) for one in text.split(between))
+    except ValueError:
+        return ()
 
 
 def run(

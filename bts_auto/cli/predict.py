@@ -28,12 +28,15 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="no mirroring, and the fastest tile that lost at most 0.02 Dice in validation",
     )
-    how.add_argument("--no-tta", action="store_true", help="no mirroring at test time")
-    how.add_argument(
+    mirroring = how.add_mutually_exclusive_group()
+    mirroring.add_argument("--no-tta", action="store_true", help="no mirroring at test time")
+    mirroring.add_argument(
         "--tta-axes", type=common.axes, metavar="AXES", help="mirror only these axes of the network's input: 1,2"
     )
-    how.add_argument("--step-size", type=float, metavar="X", help="distance of tiles as a share of the tile")
-    how.add_argument("--tile", metavar="SIZE", help="'patch', 'whole' or voxels along each axis: 96 or 96,96,64")
+    how.add_argument("--step-size", type=common.share, metavar="X", help="distance of tiles as a share of the tile")
+    how.add_argument(
+        "--tile", type=common.tile, metavar="SIZE", help="'patch', 'whole' or voxels along each axis: 96 or 96,96,64"
+    )
     how.add_argument("--engine", default="auto", help="auto, torch or openvino")
     how.add_argument(
         "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16", "int8"), help="of the network"
@@ -42,14 +45,16 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--save-probabilities", action="store_true", help="also an image per label or region")
     how.add_argument("--save-uncertainty", action="store_true", help="also entropy and disagreement of the members")
     how.add_argument(
-        "--mc-dropout", type=int, default=0, metavar="N",
+        "--mc-dropout", type=common.count, default=0, metavar="N",
         help="each network answers N times under its dropout, each answer a member (networks with dropout, in torch)",
     )  # fmt: skip
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of these draws")
     how.add_argument("--preview", action="store_true", help="also a picture of each case with its mask's outlines")
     how.add_argument("--overwrite", action="store_true", help="do finished cases again")
     how.add_argument("--nan-to-zero", action="store_true", help="read NaN and infinite voxels as 0 instead of refusing")
-    how.add_argument("--part", metavar="I/N", help="only every N-th case, starting with the I-th (for job arrays)")
+    how.add_argument(
+        "--part", type=common.part, metavar="I/N", help="only every N-th case, starting with the I-th (for job arrays)"
+    )
     where = parser.add_argument_group("where")
     where.add_argument(
         "--executor", metavar="NAME",
@@ -72,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             model=arguments.model,
             tta=not arguments.no_tta if arguments.tta_axes is None else arguments.tta_axes,
             step_size=arguments.step_size,
-            tile=common.tile(arguments.tile),
+            tile=arguments.tile,
             fast=arguments.fast,
             engine=arguments.engine,
             precision=arguments.precision,
@@ -84,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             preview=arguments.preview,
             overwrite=arguments.overwrite,
             nan_to_zero=arguments.nan_to_zero,
-            part=common.part(arguments.part),
+            part=arguments.part,
             watch=arguments.watch is not None,
             executor=arguments.executor,
             scheduler=arguments.scheduler,

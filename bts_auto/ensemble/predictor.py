@@ -69,6 +69,11 @@ class JointPredictor:
         temperatures = {} if calibration is None else calibration.temperatures()
         return {"members": [member.describe() for member in self.members], **choice, "temperatures": temperatures}
 
+    def computed_with(self) -> dict[str, str]:
+        """Names of the engines and precisions, where members differ several."""
+        every = [member.computed_with() for member in self.members]
+        return {key: ", ".join(dict.fromkeys(one[key] for one in every)) for key in every[0]}
+
     def prepare(self, volume: Volume) -> list[Prepared]:
         """The scan in each member's grid."""
         return [member.prepare(volume) for member in self.members]

@@ -44,6 +44,10 @@ class Executor(AbstractContextManager, Protocol):
         """How many jobs are worth handing out at once; a cluster may grow."""
         ...
 
+    def waits_for(self) -> str | None:
+        """What must come before a job can begin, as a line; None where one can begin now."""
+        ...
+
     def run(self, task: Task[S, J, R], jobs: Sequence[J]) -> Iterator[tuple[J, R | WorkerDied]]:
         """Do every job and give its results as they come, in any order of the jobs.
 

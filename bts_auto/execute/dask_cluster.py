@@ -43,7 +43,7 @@ class DaskCluster:
             raise PlanError(
                 f"no Dask scheduler answers ({words})", where=options.scheduler, mend="start it with 'dask scheduler'"
             ) from None
-        self._device = options.device
+        self._device, self._address = options.device, options.scheduler
         self._running: dict[Any, tuple[Any, str | None]] = {}
         self._keys: dict[int, tuple[object, str]] = {}
 
@@ -61,6 +61,12 @@ class DaskCluster:
             self._client.run(_forget, [key for _, key in self._keys.values()], on_error="ignore")
         finally:
             self._client.close()
+
+    def waits_for(self) -> str | None:
+        """The first worker, where there is none."""
+        if self._client.nthreads():
+            return None
+        return f"{self._address} has no worker yet, waiting for one (start it with 'dask worker {self._address}')"
 
     def run(self, task: Task[S, J, R], jobs: Sequence[J]) -> Iterator[tuple[J, R | WorkerDied]]:
         """Keep every worker at one job."""

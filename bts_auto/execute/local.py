@@ -48,6 +48,9 @@ class LocalProcesses:
         for worker in self._workers:
             worker.stop()
 
+    def waits_for(self) -> None:
+        """Nothing: processes start when they are needed."""
+
     def run(self, task: Task[S, J, R], jobs: Sequence[J]) -> Iterator[tuple[J, R | WorkerDied]]:
         """Hand the next job to whichever worker is free."""
         left = deque(jobs)

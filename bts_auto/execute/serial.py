@@ -24,6 +24,9 @@ class Serial:
     def __exit__(self, *exc: object) -> None:
         self._prepared = None
 
+    def waits_for(self) -> None:
+        """Nothing."""
+
     def run(self, task: Task[S, J, R], jobs: Sequence[J]) -> Iterator[tuple[J, R | WorkerDied]]:
         """Do the jobs in order."""
         if self._prepared is None or self._prepared[0] is not task:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bts_auto.data.likeness import spacing_remarks
@@ -75,11 +75,14 @@ class CaseTask:
         Make finished cases again.
     nan_to_zero : bool
         Read NaN and infinite voxels as 0.
+    asked : dict of str to str
+        Engine and precision where they were asked for: masks that were computed with others are not taken for done.
     """
 
     load: Callable[[str], tuple[Segmenter, list[str]]]
     overwrite: bool = False
     nan_to_zero: bool = False
+    asked: dict[str, str] = field(default_factory=dict)
 
     def prepare(self, device: str) -> tuple[Segmenter, list[str]]:
         """Load the model."""
@@ -133,6 +136,8 @@ class CaseTask:
 
 def describe(executor: Executor, task: CaseTask, observer: Observer) -> ModelCard:
     """Ask a worker what the model is, and pass on what there is to say about it."""
+    if waiting := executor.waits_for():
+        observer.note(waiting)
     ((_, card),) = executor.run(task, [None])
     if isinstance(card, WorkerDied):
         raise card

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bts_auto.data.incoming import find_cases, unused_images
+from bts_auto.data.incoming import check_folder, find_cases, unused_images
 from bts_auto.data.raw import CaseFiles
 from bts_auto.errors import CaseFailure, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.execute.contract import Executor
 from bts_auto.execute.serial import Serial
+from bts_auto.files import check_writable
 from bts_auto.plan.schema import Plan
 from bts_auto.predict.cases import CaseTask, describe, predict_cases
 from bts_auto.predict.output import CaseOutput, Extras
@@ -62,7 +63,7 @@ def spread_folder(
         When `output` holds a mask that another model or other settings have made and the task does not overwrite, or
         is the folder of the images.
     """
-    apart(input, output)
+    check_folders(input, output)
     with executor or Serial() as workers:
         if workers.workers > 1:  # they may stand in another folder
             input, output = Path(input).absolute(), Path(output).absolute()
@@ -75,7 +76,9 @@ def spread_folder(
         if unused := unused_images(Path(input), model.plan.file_ending):
             observer.warn(f"{input}: pictures beside the scans are not used ({unused[0].name}, {len(unused)} in all)")
         outputs = [
-            CaseOutput(Path(output), found[name], model.made_by, extras or Extras()) for name in wanted if name in found
+            CaseOutput(Path(output), found[name], model.made_by, extras or Extras(), task.asked)
+            for name in wanted
+            if name in found
         ]
         todo = [one for one in outputs if task.overwrite or not one.is_finished()]
         if len(todo) < len(outputs):
@@ -86,10 +89,20 @@ def spread_folder(
     return FolderResult(done, tuple(sorted(failures, key=lambda failure: failure.case)), model.plan)
 
 
-def apart(input: Path, output: Path) -> None:
-    """Refuse masks among the images: they would be taken for images the next time."""
+def check_folders(input: Path, output: Path, mend: str | None = None) -> None:
+    """Refuse, before a model is loaded, images that are not there and masks that could not be written.
+
+    Masks among the images would be taken for images the next time.
+
+    Parameters
+    ----------
+    mend : str, optional
+        What to do where there is no folder `input`.
+    """
+    check_folder(Path(input), mend)
     if Path(input).resolve() == Path(output).resolve():
         raise PlanError("images and masks would lie in one folder", where=output, mend="choose another output folder")
+    check_writable(output)
 
 
 def find_inputs(folder: Path, plan: Plan) -> tuple[dict[str, CaseFiles], list[CaseFailure]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,15 @@ class CaseOutput:
     made_by : dict
         What decides about the mask, as JSON.
     extras : Extras
+    asked : dict of str to str
+        Engine and precision where they were asked for.
     """
 
     folder: Path
     files: CaseFiles
     made_by: dict[str, Any]
     extras: Extras
+    asked: dict[str, str] = field(default_factory=dict)
 
     @property
     def mask(self) -> Path:
@@ -91,9 +94,11 @@ class CaseOutput:
         if not self.mask.exists():
             return False
         written = self._written()
-        before = _mapping(written.get("made_by"))
-        if before != self.made_by:
-            different = [key for key, value in self.made_by.items() if before and before.get(key) != value]
+        before, computed = _mapping(written.get("made_by")), _mapping(written.get("computed_with"))
+        different = [key for key, value in self.made_by.items() if before and before.get(key) != value]
+        if computed:  # an unfinished record does not say
+            different += [key for key, value in self.asked.items() if computed.get(key) != value]
+        if before != self.made_by or different:
             what = f"with another {', '.join(different)}" if different else "by something else"
             raise PlanError(f"was made {what}", where=self.mask, mend="choose another output folder, or --overwrite")
         complete = all(self._has(name, written) for name, wanted in vars(self.extras).items() if wanted)
@@ -128,6 +133,7 @@ class CaseOutput:
                 beside["uncertainty"] = self._write_uncertainty(prediction, predictor)
         record |= {
             "finished": True,
+            "computed_with": predictor.computed_with(),
             "inputs": _inputs(self.files),
             "beside": beside,
             "volumes_ml": {name: round(volume, 3) for name, volume in prediction.volumes().items()},

@@ -24,6 +24,7 @@ from bts_auto.predict.engine import (
     build_engine,
     choose_device,
     choose_engine,
+    choose_precision,
     cpu_has_int8,
     working_memory,
 )
@@ -138,7 +139,8 @@ class CasePredictor:
             )
         self._previous = previous
         self._member_entropy, self.mc_dropout, self.seed = member_entropy, mc_dropout, seed
-        engine = engine_for_dropout(engine) if mc_dropout else engine
+        engine = engine_for_dropout(engine) if mc_dropout else chosen_engine
+        self._computed_with = {"engine": engine, "precision": choose_precision(precision, self.device, engine)}
         networks: list[Any] = [partial(fold.network, "cpu") for fold in folds]
         if mc_dropout:
             networks = [build() for build in networks]
@@ -198,6 +200,10 @@ class CasePredictor:
             "previous": None if self._previous is None else self._previous.describe(),
             "mc_dropout": [self.mc_dropout, self.seed] if self.mc_dropout else None,
         }
+
+    def computed_with(self) -> dict[str, str]:
+        """Names of the engine and of the precision."""
+        return dict(self._computed_with)
 
     def predict(self, volume: Volume, *, keep_scores: bool = False) -> Prediction:
         """Segment a scan.

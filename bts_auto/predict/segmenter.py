@@ -84,6 +84,10 @@ class Segmenter(Protocol):
         """What decides about the masks, as JSON."""
         ...
 
+    def computed_with(self) -> dict[str, str]:
+        """Engine and precision of the networks: what may differ from machine to machine."""
+        ...
+
     def prepare(self, volume: Volume) -> Any:
         """Bring a scan to the networks' grids."""
         ...

@@ -29,13 +29,13 @@ def axis_positions(size: int, tile: int, step_size: float) -> list[int]:
     size, tile : int
         Voxels of the image and of a tile; ``size >= tile``.
     step_size : float
-        In (0, 1].
+        In (0, 1]; tiles are at least a voxel apart however small it is.
 
     References
     ----------
     F. Isensee et al., "nnU-Net", Nature Methods 18, 2021; the rule of nnU-Net v2's sliding window.
     """
-    steps = math.ceil((size - tile) / (tile * step_size)) + 1
+    steps = math.ceil((size - tile) / max(1.0, tile * step_size)) + 1
     if steps == 1:
         return [0]
     distance = (size - tile) / (steps - 1)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bts_auto.data.incoming import check_folder
 from bts_auto.data.raw import CaseFiles
 from bts_auto.errors import BtsError, DataError
 from bts_auto.events import SILENT, Observer
@@ -14,7 +13,7 @@ from bts_auto.execute.contract import Executor
 from bts_auto.execute.serial import Serial
 from bts_auto.plan.schema import Plan
 from bts_auto.predict.cases import CaseTask, describe, predict_cases
-from bts_auto.predict.folder import apart, find_inputs
+from bts_auto.predict.folder import check_folders, find_inputs
 from bts_auto.predict.output import CaseOutput, Extras
 
 LOOK_EVERY_S = 1.0
@@ -54,15 +53,16 @@ def watch_folder(
     DataError
         When there is no folder `input`.
     """
-    apart(input, output)
-    check_folder(Path(input), mend="make it; it may be empty")
+    check_folders(input, output, mend="make it; it may be empty")
     input, output = Path(input).absolute(), Path(output).absolute()
     with executor or Serial() as workers:
         model = describe(workers, task, observer)
         arrivals = _Arrivals(input, model.plan)
         observer.note(f"watching {input}; Ctrl-C ends")
         while not stop():
-            cases = [CaseOutput(output, files, model.made_by, extras or Extras()) for files in arrivals.settled()]
+            cases = [
+                CaseOutput(output, files, model.made_by, extras or Extras(), task.asked) for files in arrivals.settled()
+            ]
             todo = [one for one in cases if _wanted(one, task.overwrite, observer)]
             failures = predict_cases(workers, task, todo, observer)
             failed = {failure.case for failure in failures}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto.errors import ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
-from bts_auto.steps.place import Outcome, counted, locate
+from bts_auto.steps.place import Outcome, counted
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best
@@ -62,7 +62,8 @@ def predict(
     configuration, folds, recipe : optional
         Which trained folds; default: what `choose` remembered, else the best that is trained.
     model : Path, optional
-        A model package or the folder of one trained fold, in place of a dataset's results.
+        A model package or the folder of one trained fold, in place of a dataset's results; of a package too, folds
+        may be named.
     tta, step_size, tile, fast, engine, precision, device, mc_dropout, seed
         See :class:`bts_auto.predict.predictor.CasePredictor`.
     save_probabilities, save_uncertainty : bool
@@ -86,13 +87,14 @@ def predict(
     from bts_auto.predict.folder import spread_folder
     from bts_auto.predict.output import Extras
     from bts_auto.predict.watch import watch_folder
-    from bts_auto.steps.workers import LoadModel, choose_executor
+    from bts_auto.steps.workers import LoadModel, choose_executor, find_place
 
     how = {"tta": tta, "step_size": step_size, "tile": tile, "fast": fast, "engine": engine, "precision": precision}
     how |= {"member_entropy": save_uncertainty, "mc_dropout": mc_dropout, "seed": seed}
-    place = locate(dataset, workspace, observer) if model is None else None
+    place = find_place(model, dataset, workspace, observer)
     load = LoadModel(model, place.results if place else None, recipe, configuration, folds, how, observer)
-    task = CaseTask(load, overwrite=overwrite, nan_to_zero=nan_to_zero)
+    asked = {name: value for name, value in (("engine", engine), ("precision", precision)) if value != "auto"}
+    task = CaseTask(load, overwrite=overwrite, nan_to_zero=nan_to_zero, asked=asked)
     extras = Extras(probabilities=save_probabilities, uncertainty=save_uncertainty)
     workers = choose_executor(executor, scheduler, device, all_gpus=watch or several_cases(input))
     if watch:
@@ -132,22 +134,42 @@ def _draw(plan: Plan, input: Path, output: Path, cases: Sequence[str], nan_to_ze
             observer.warn(f"{case}: no picture ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
-def predictor_from_file(model: Path, how: dict[str, Any], observer: Observer) -> Segmenter:
+def predictor_from_file(
+    model: Path,
+    recipe: str | None,
+    configuration: str | None,
+    folds: Sequence[str | int] | None,
+    how: dict[str, Any],
+    observer: Observer,
+) -> Segmenter:
+    """The predictor of a package, of its best or what is named; or of a fold's folder, which leaves no choice."""
     from bts_auto.ensemble.best import BEST_FILE
     from bts_auto.model.fold import TrainedFold
     from bts_auto.model.layout import CONVERTED
     from bts_auto.model.package import install_package, package_documents
 
     if model.is_dir():  # a fold among its dataset's results, where an earlier stage lies too
+        if not recipe is configuration is folds is None:
+            raise PlanError(
+                "is the folder of one fold, which leaves no choice", where=model, mend="omit -f, -c, --recipe"
+            )
         return case_predictor(model.absolute().parent.parent, [TrainedFold(model)], how, observer)
     with tempfile.TemporaryDirectory(prefix="bts_model_") as folder:  # a package unpacked is a dataset's results
-        install_package(model, folder)
+        found = install_package(model, folder)
         documents = package_documents(model)
         if BEST_FILE in documents:
             write_json(Path(folder) / BEST_FILE, documents[BEST_FILE])
         beside = model.with_name(f"{model.name}.{CONVERTED}")
         kept = partial(TrainedFold.converted_file, folder=beside)
-        return predictor_from_results(Path(folder), None, None, None, {**how, "converted": kept}, observer)
+        try:
+            return predictor_from_results(
+                Path(folder), recipe, configuration, folds, {**how, "converted": kept}, observer
+            )
+        except ModelError as error:
+            if not str(error.where).startswith(folder):
+                raise
+            there = ", ".join(f"{one.plan.recipe} {one.configuration_name} fold {one.fold}" for one in found)
+            raise ModelError(error.what, where=model, mend=f"it holds {there}") from None
 
 
 def predictor_from_results(
@@ -176,7 +198,9 @@ def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any
     """A predictor of trained folds, with the predictors of the stages before it."""
     from bts_auto.model.fold import TrainedFold, find_folds
     from bts_auto.predict.predictor import CasePredictor
+    from bts_auto.predict.settings import check_for
 
+    check_for(members[0].configuration, **how)
     stage = members[0].configuration.previous_stage
     previous = None
     if stage is not None:

@@ -11,8 +11,7 @@ import numpy as np
 
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.place import locate
-from bts_auto.steps.workers import LoadModel
+from bts_auto.steps.workers import LoadModel, find_place
 
 if TYPE_CHECKING:
     from bts_auto.data.volume import Geometry, Volume
@@ -101,8 +100,8 @@ class Predictor:
         **how: Any,
     ) -> None:
         path = None if model is None else Path(model)
-        results = locate(dataset, workspace, observer).results if path is None else None
-        load = LoadModel(path, results, recipe, configuration, folds, how, observer)
+        place = find_place(path, dataset, workspace, observer)
+        load = LoadModel(path, place.results if place else None, recipe, configuration, folds, how, observer)
         self._predictor, notes = load(device)
         self._nan_to_zero = nan_to_zero
         for line in notes:

@@ -114,6 +114,8 @@ def _train_folds(
     )
     trained = _Trained(stage)
     with executor:
+        if waiting := executor.waits_for():
+            stage.observer.note(waiting)
         ended: dict[FoldName, FoldDone | str] = {}
         for (name, _), came in executor.run(task, chosen):
             if isinstance(came, FoldDone):

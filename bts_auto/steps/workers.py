@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto import machine
 from bts_auto.errors import PlanError
 from bts_auto.events import SILENT, Observer, Task
+from bts_auto.steps.place import Place, locate
 
 if TYPE_CHECKING:
     from bts_auto.execute.contract import Executor
@@ -36,6 +37,24 @@ class _Notes(Observer):
         return self._observer.task(title, total, unit)
 
 
+def find_place(
+    model: Path | None, dataset: str | int | None, workspace: Path | None, observer: Observer
+) -> Place | None:
+    """The dataset whose model is meant; None where a `model` is named, beside which nothing else may be.
+
+    Raises
+    ------
+    PlanError
+        For a model and a dataset.
+    """
+    if model is None:
+        return locate(dataset, workspace, observer)
+    if dataset is not None or workspace is not None:
+        option = "a dataset (-d)" if dataset is not None else "a workspace (--workspace)"
+        raise PlanError(f"a model (-m) and {option} were named", mend="name one of them")
+    return None
+
+
 @dataclass(frozen=True)
 class LoadModel:
     """Loads the model that is meant, wherever the cases are worked on.
@@ -47,7 +66,7 @@ class LoadModel:
     results : Path or None
         ``results/DatasetXXX_Name``.
     recipe, configuration, folds
-        See :func:`predict`.
+        Which of the folds that are there, see :func:`predict`.
     how : dict
         Arguments of :class:`bts_auto.predict.predictor.CasePredictor`, but for the device.
     observer : Observer
@@ -63,9 +82,12 @@ class LoadModel:
     observer: Observer = SILENT
 
     def __post_init__(self) -> None:
+        from bts_auto.predict.settings import checked_settings
+
         for name in ("model", "results"):  # a worker may stand in another folder
             path = getattr(self, name)
             object.__setattr__(self, name, path and path.absolute())
+        object.__setattr__(self, "how", checked_settings(**self.how))
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"observer": SILENT}
@@ -76,10 +98,11 @@ class LoadModel:
 
         machine.keep_freed_memory()
         how, told = self.how | {"device": device}, _Notes(self.observer)
+        which = (self.recipe, self.configuration, self.folds)
         if self.model is not None:
-            return predictor_from_file(self.model, how, told), told.notes
+            return predictor_from_file(self.model, *which, how, told), told.notes
         assert self.results is not None
-        return predictor_from_results(self.results, self.recipe, self.configuration, self.folds, how, told), told.notes
+        return predictor_from_results(self.results, *which, how, told), told.notes
 
 
 def choose_executor(name: str | None, scheduler: str | None, device: str, *, all_gpus: bool) -> Executor:

@@ -37,6 +37,10 @@ def test_positions_cover_the_axis_no_further_apart_than_the_step(size, tile, ste
     assert max(np.diff(positions), default=0) <= np.ceil(tile * step)
 
 
+def test_positions_are_distinct_however_small_the_step():
+    assert axis_positions(40, 32, 1e-9) == list(range(9))
+
+
 @pytest.mark.parametrize("tile", [(8, 8, 8), (10, 16, 7), (1, 12, 20), (64, 48, 40)])
 def test_weights_are_the_filtered_impulse(tile):
     impulse = np.zeros(tile)
