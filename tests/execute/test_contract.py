@@ -83,3 +83,15 @@ def test_an_unknown_executor_is_named_with_the_nearest():
 def test_a_cluster_needs_an_address():
     with pytest.raises(BtsError, match="scheduler"):
         open_executor("dask")
+
+
+def test_a_cluster_without_workers_says_that_it_waits():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None, protocol="tcp") as cluster,
+        open_executor("dask", scheduler=cluster.scheduler_address) as executor,
+    ):
+        assert f"start it with 'dask worker {cluster.scheduler_address}'" in executor.waits_for()
+        cluster.scale(1)
+        executor._client.wait_for_workers(1, timeout=10)
+        assert executor.waits_for() is None
