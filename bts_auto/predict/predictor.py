@@ -16,7 +16,7 @@ from bts_auto.errors import ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.schema import Plan, SegmentationConfiguration
 from bts_auto.postprocess.context import Context, apply_rules, need_probabilities
-from bts_auto.predict.affordable import affordable_tile
+from bts_auto.predict.affordable import affordable_tile, engine_share
 from bts_auto.predict.dropout import DropoutSample, dropout_samples, engine_for_dropout
 from bts_auto.predict.engine import (
     Engine,
@@ -266,8 +266,8 @@ class CasePredictor:
 
     @cached_property
     def _tile_memory(self) -> int:
-        """Bytes for a tile, asked for once: engines keep what they took for the last image."""
-        return working_memory(self.device)
+        """Bytes for a tile in one engine, asked for once: engines keep what they took for the last image."""
+        return engine_share(working_memory(self.device), len(self._engines), **self._computed_with)
 
     def split(self, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The scores (k, z, y, x) of an answer, and the members' mean entropy (z, y, x) where it was asked for."""

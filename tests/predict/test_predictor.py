@@ -1,9 +1,12 @@
 """A loaded predictor: the right voxels, in the grid that the scan came in."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from bts_auto.errors import DataError, ModelError
+from bts_auto.predict.affordable import engine_share
 from bts_auto.predict.predictor import CasePredictor
 from tests.predict.models import MemoryFold, make_configuration, make_plan, make_volume
 
@@ -112,6 +115,12 @@ def test_an_image_too_large_for_its_tile_is_visited_with_patches_and_says_so(mon
     made = whole.predict(large)
     assert made.remarks == ("one tile of 24x24x24 voxels would take more memory than there is: tiles of 8x8x8 instead",)
     np.testing.assert_array_equal(made.mask, predictor().predict(large).mask)
+
+
+def test_engines_that_keep_their_memory_share_it():
+    share = partial(engine_share, 12_000, precision="fp32")
+    assert (share(1, engine="openvino"), share(5, engine="torch")) == (12_000, 12_000)
+    assert share(10, engine="openvino") < 12_000 / 5
 
 
 def test_scores_that_do_not_fit_the_memory_are_refused_before_they_are_made(monkeypatch):
