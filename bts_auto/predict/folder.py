@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bts_auto.data.incoming import check_folder, find_cases, unused_images
 from bts_auto.data.raw import CaseFiles
-from bts_auto.errors import CaseFailure, PlanError
+from bts_auto.errors import CaseFailure, DataError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.execute.contract import Executor
 from bts_auto.execute.serial import Serial
@@ -71,8 +72,6 @@ def spread_folder(
         found, failures = find_inputs(Path(input), model.plan)
         wanted = _part(sorted({*found, *(failure.case for failure in failures)}), part)
         failures = [failure for failure in failures if failure.case in wanted]
-        for failure in failures:
-            observer.failed(failure)
         if unused := unused_images(Path(input), model.plan.file_ending):
             observer.warn(f"{input}: pictures beside the scans are not used ({unused[0].name}, {len(unused)} in all)")
         outputs = [
@@ -80,13 +79,28 @@ def spread_folder(
             for name in wanted
             if name in found
         ]
-        todo = [one for one in outputs if task.overwrite or not one.is_finished()]
-        if len(todo) < len(outputs):
-            observer.note(f"{len(outputs) - len(todo)} of {len(outputs)} cases are already done")
+        todo, unclear = (outputs, []) if task.overwrite else _unfinished(outputs)
+        failures += unclear
+        for failure in failures:
+            observer.failed(failure)
+        if finished := len(outputs) - len(todo) - len(unclear):
+            observer.note(f"{finished} of {len(outputs)} cases are already done")
         failures += predict_cases(workers, task, todo, observer)
     failed = {failure.case for failure in failures}
     done = tuple(one.files.case for one in outputs if one.files.case not in failed)
     return FolderResult(done, tuple(sorted(failures, key=lambda failure: failure.case)), model.plan)
+
+
+def _unfinished(outputs: Sequence[CaseOutput]) -> tuple[list[CaseOutput], list[CaseFailure]]:
+    """Cases that are still to be done, and those of which that cannot be said."""
+    todo, unclear = [], []
+    for one in outputs:
+        try:
+            if not one.is_finished():
+                todo.append(one)
+        except DataError as error:
+            unclear.append(CaseFailure(one.files.case, str(error)))
+    return todo, unclear
 
 
 def check_folders(input: Path, output: Path, mend: str | None = None) -> None:

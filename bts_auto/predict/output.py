@@ -13,7 +13,7 @@ import numpy as np
 from bts_auto.combine.saved import IMAGES_FOLDER, probability_images
 from bts_auto.data.raw import CaseFiles
 from bts_auto.data.readers import suffix_of, write_map, write_mask
-from bts_auto.errors import BtsError, PlanError
+from bts_auto.errors import BtsError, DataError, PlanError
 from bts_auto.files import read_json, write_json
 from bts_auto.predict.segmenter import Prediction, Segmenter, timed
 
@@ -90,11 +90,13 @@ class CaseOutput:
         ------
         PlanError
             When the mask was made by another model or with other settings.
+        DataError
+            When the record is damaged, so that nothing is known of the mask.
         """
         if not self.mask.exists():
             return False
         written = self._written()
-        before, computed = _mapping(written.get("made_by")), _mapping(written.get("computed_with"))
+        before, computed = written.get("made_by", {}), _mapping(written.get("computed_with"))
         different = [key for key, value in self.made_by.items() if before and before.get(key) != value]
         if computed:  # an unfinished record does not say
             different += [key for key, value in self.asked.items() if computed.get(key) != value]
@@ -110,11 +112,16 @@ class CaseOutput:
         return bool(names) and isinstance(names, list) and all((self.folder / str(name)).is_file() for name in names)
 
     def _written(self) -> dict[str, Any]:
-        """The record; empty where it is missing or damaged."""
-        try:
-            return _mapping(read_json(self.record))
-        except BtsError:
+        """The record; empty where there is none."""
+        if not self.record.exists():
             return {}
+        try:
+            written = _mapping(read_json(self.record))
+        except BtsError:
+            written = {}
+        if not isinstance(written.get("made_by"), dict):
+            raise DataError("is damaged", where=self.record, mend="--overwrite, or remove it together with its mask")
+        return written
 
     def write(self, prediction: Prediction, predictor: Segmenter) -> None:
         """Write everything. Each file is whole or not there; only the last one, the record, says that all is there.

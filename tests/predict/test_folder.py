@@ -217,11 +217,14 @@ def test_extras_that_were_deleted_are_made_again(images, tmp_path, predictor, lo
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "3", '{"made_by": 3}', "{", '{"made_by": null}'])
-def test_a_damaged_record_tells_nothing_about_its_mask(images, tmp_path, predictor, content):
+def test_a_damaged_record_costs_its_case_only(images, tmp_path, predictor, content):
     predict_folder(predictor, images, tmp_path / "out")
     (tmp_path / "out" / "anna.prediction.json").write_text(content)
-    with pytest.raises(PlanError, match=r"anna.nii.gz: was made by something else"):
-        predict_folder(predictor, images, tmp_path / "out")
+    (tmp_path / "out" / "carl.nii.gz").unlink()
+    result = predict_folder(predictor, images, tmp_path / "out")
+    assert result.done == ("bert", "carl")
+    assert "anna.prediction.json: is damaged" in result.failures[0].reason
+    assert predict_folder(predictor, images, tmp_path / "out", overwrite=True).done == ("anna", "bert", "carl")
 
 
 @pytest.mark.parametrize("change", [{"finished": None}, {"finished": 3}, {"inputs": 3}, {"beside": 3}, {"beside": []}])
