@@ -21,7 +21,7 @@ from peer import cache
 
 from bts_auto.data.fingerprint import Fingerprint
 from bts_auto.plan.measured import Limits, measured_sizer
-from bts_auto.plan.memory_model import Format, plan_memory
+from bts_auto.plan.memory_model import RUNTIME_ON_CPU, Format, plan_memory
 from bts_auto.plan.planner import make_plan
 from bts_auto.plan.presets import PRESETS
 from bts_auto.plan.schema import Plan
@@ -63,7 +63,7 @@ def run(name: str, preset: str, memory_gb: float, precision: Format, device: str
     row = {
         "patch": configuration.patch_size,
         "batch": configuration.batch_size,
-        "predicted": plan_memory(plan, name).peak,
+        "predicted": plan_memory(plan, name).peak + (RUNTIME_ON_CPU if device == "cpu" else 0),
     }
     try:
         with Trials(device, keep_freed=False) as trials:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bts_auto.errors import PlanError
 from bts_auto.plan.compute_model import plan_compute
-from bts_auto.plan.memory_model import plan_memory
+from bts_auto.plan.memory_model import RUNTIME_ON_CPU, plan_memory
 from bts_auto.plan.rate import Rate, Rates
 from bts_auto.plan.schema import Expected, Plan
 
@@ -21,8 +21,8 @@ def duration(seconds: float) -> str:
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 
-def expect(plan: Plan, name: str, rate: Rate | None = None) -> Expected:
-    """What a configuration will take; times are foretold from `rate`.
+def expect(plan: Plan, name: str, rate: Rate | None = None, *, on_cpu: bool = False) -> Expected:
+    """What a configuration will take, on a GPU or `on_cpu`; times are foretold from `rate`.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def expect(plan: Plan, name: str, rate: Rate | None = None) -> Expected:
     configuration = plan.configuration(name)
     training, compute = configuration.training, plan_compute(plan, name)
     precision = rate.precision if rate is not None and training.precision == "auto" else None
-    memory = plan_memory(plan, name, precision=precision).peak / _GB
+    memory = (plan_memory(plan, name, precision=precision).peak + (RUNTIME_ON_CPU if on_cpu else 0)) / _GB
     step_tflop = compute.step / _TERA
     if rate is None:
         return Expected(memory_gb=memory, step_tflop=step_tflop)
@@ -49,7 +49,7 @@ def expect(plan: Plan, name: str, rate: Rate | None = None) -> Expected:
     )
 
 
-def with_expected(plan: Plan, rates: Rates, hardware: str) -> Plan:
+def with_expected(plan: Plan, rates: Rates, hardware: str, *, on_cpu: bool = False) -> Plan:
     """The plan with what each of its configurations will take; networks that cannot be counted are left out."""
     found = {}
     for name in plan.configurations:
@@ -59,7 +59,7 @@ def with_expected(plan: Plan, rates: Rates, hardware: str) -> Plan:
         except PlanError:
             continue
         rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop)
-        found[name] = expect(plan, name, rate)
+        found[name] = expect(plan, name, rate, on_cpu=on_cpu)
     return plan.model_copy(update={"expected": found})
 
 

@@ -12,6 +12,9 @@ from bts_auto.plan.schema import Plan
 Format = Literal["fp32", "bf16", "fp16"]
 _FLOAT = 4
 _ACTIVATION = {"fp32": 4, "bf16": 2, "fp16": 2}
+RUNTIME_ON_CPU = 250 * 2**20
+"""Bytes that the first step of a process takes on a CPU besides all tensors: code of kernels, their tables, slack of
+the heap. Measured (`benchmarks/memory.py`)."""
 # Numbers per trained number that an optimiser keeps beside it.
 _OPTIMISER_STATE = {"sgd": 1, "adam": 2, "adamw": 2}
 # What the loss keeps of each logit for the backward pass, in single precision: the logits themselves, the softmax of
@@ -46,12 +49,11 @@ class Memory:
 
 
 def _workspace(layer: Layer, batch: int, width: int) -> int:
-    """Bytes that a layer's backward pass needs besides what is kept: the gradients of its output, of the
-    normalisation's input and of its own input, and a reordered copy of each tensor that a convolution touches."""
+    """Bytes that a layer's backward pass needs besides what is kept: the gradients of its output and of the
+    convolution's, the gradient of its input, and a reordered copy of the input."""
     if layer.kind == "head":
         return batch * layer.in_elements * width
-    through = 3 * layer.out_elements if layer.norm else 2 * layer.out_elements
-    return batch * width * (through + 3 * layer.in_elements)
+    return batch * width * (2 * layer.out_elements + 2 * layer.in_elements)
 
 
 def layer_memory(

@@ -204,7 +204,7 @@ def settle(
         held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
         shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
         made = with_steps(made, name, _fitting(made, name, tried.step_seconds, shapes))
-        made = made.model_copy(update={"expected": {name: expect(made, name, rate)}})
+        made = made.model_copy(update={"expected": {name: expect(made, name, rate, on_cpu=request.on_cpu)}})
         made.save(place.plan_path(made.recipe))
         write_json(record, {"plan": made.content_hash()})
     training = made.configuration(name).training

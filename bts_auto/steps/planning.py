@@ -57,6 +57,18 @@ class Request:
     device: str = "auto"
     measure_again: bool = False
 
+    @cached_property
+    def gpu_gb(self) -> float | None:
+        """Memory of the GPU that will train; None where a processor will."""
+        from bts_auto import machine
+
+        return None if self.device == "cpu" else machine.gpu_memory_gb()
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a processor will train: no GPU is here, and the memory of none is named."""
+        return self.gpu_memory is None and self.gpu_gb is None
+
 
 @dataclass(frozen=True)
 class Planning:
@@ -79,13 +91,6 @@ class Planning:
         self._say_if_busy(made)
         return self.with_expected(made)
 
-    @cached_property
-    def gpu_gb(self) -> float | None:
-        """Memory of the GPU that will train; None where a processor will."""
-        from bts_auto import machine
-
-        return None if self.request.device == "cpu" else machine.gpu_memory_gb()
-
     @property
     def measures(self) -> bool:
         """Whether sizes are measured: when asked for, for a budget, and where neither a GPU nor a memory is named.
@@ -96,7 +101,7 @@ class Planning:
         request = self.request
         if request.planner is not None or request.budget is not None:
             return request.planner == "measured" or request.budget is not None
-        return request.gpu_memory is None and self.gpu_gb is None
+        return request.on_cpu
 
     def _for_budget(self, preset: str) -> Plan:
         from bts_auto.steps.budget import plan_for_budget
@@ -166,17 +171,20 @@ class Planning:
         from bts_auto.plan.rate import Rates
 
         rates = Rates.load(self.rates_folder)
-        return with_expected(made, rates, machine.hardware(self.request.device) if rates.rates else "")
+        hardware = machine.hardware(self.request.device) if rates.rates else ""
+        return with_expected(made, rates, hardware, on_cpu=self.request.on_cpu)
 
     def available_gb(self) -> float:
         """Memory that a step may take, in GB: what was asked for, else what is free here, less a margin."""
         from bts_auto import machine
+        from bts_auto.plan.memory_model import RUNTIME_ON_CPU
 
         if self.request.gpu_memory is not None:
             return self.request.gpu_memory
-        if self.gpu_gb is not None:
-            return self.gpu_gb * (1 - _MARGIN)
-        return min(_MOST_CPU_GB, machine.free_memory() / 2**30 * (1 - _MARGIN) / _KEPT)
+        if self.request.gpu_gb is not None:
+            return self.request.gpu_gb * (1 - _MARGIN)
+        free = machine.free_memory() - RUNTIME_ON_CPU
+        return max(0.0, min(_MOST_CPU_GB, free / 2**30 * (1 - _MARGIN) / _KEPT))
 
     def usual(self, preset: str) -> Plan:
         """A small plan by nnU-Net's rules: all that does not depend on sizes, and networks to time."""
@@ -194,9 +202,9 @@ class Planning:
 
         if self.request.gpu_memory is not None:
             return self._plan(preset, self.request.gpu_memory)
-        if self.gpu_gb is not None:
-            self.observer.note(f"planning for the GPU that is here, {self.gpu_gb:.1f} GB")
-            return self._plan(preset, self.gpu_gb)
+        if self.request.gpu_gb is not None:
+            self.observer.note(f"planning for the GPU that is here, {self.request.gpu_gb:.1f} GB")
+            return self._plan(preset, self.request.gpu_gb)
         usual = find_preset(preset).reference_gb
         self.observer.note(f"no GPU here: planning for {usual:g} GB; --gpu-memory changes that")
         return self._plan(preset, usual)
@@ -235,7 +243,7 @@ class Planning:
     def _say_what_for(self, gb: float) -> None:
         if self.request.gpu_memory is not None:
             words = f"planning for {gb:g} GB, measured in bytes"
-        elif self.gpu_gb is not None:
+        elif self.request.gpu_gb is not None:
             words = f"planning for {gb:.1f} GB of the GPU, measured in bytes"
         else:
             words = (
