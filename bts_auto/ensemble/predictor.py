@@ -150,7 +150,7 @@ class JointPredictor:
 
     def _tile_remarks(self, prepared: Sequence[Prepared]) -> list[str]:
         """What the members say about their tiles, each line once."""
-        said = (member.tile_remarks(one) for member, one in zip(self.members, prepared, strict=True))
+        said = (member.tile_remarks(one.steps.shape) for member, one in zip(self.members, prepared, strict=True))
         return list(dict.fromkeys(line for lines in said for line in lines))
 
     def _keep(self, path: Path, member: CasePredictor, prepared: Prepared, scores: np.ndarray) -> Source:

@@ -47,4 +47,4 @@ def affordable_tile(
     if fits(extent, configuration.model_copy(update={"median_image_size_in_voxels": here}), memory):
         return tile, None
     large, small = ("x".join(map(str, one)) for one in (extent, patch))
-    return "patch", f"one tile of {large} voxels would take more memory than there is: tiles of {small} instead"
+    return "patch", f"one tile of {large} voxels would take more memory than there is: tiles of {small} are used"

@@ -252,13 +252,13 @@ class CasePredictor:
             timings=timings,
             remarks=(
                 *spacing_remarks(volume.geometry.spacing, self.plan.original_median_spacing_after_transp),
-                *self.tile_remarks(prepared),
+                *self.tile_remarks(prepared.steps.shape),
             ),
         )
 
-    def tile_remarks(self, prepared: Prepared) -> tuple[str, ...]:
-        """A remark where the image is visited with another tile than usual, for want of memory."""
-        remark = self._tile_for(prepared.steps.shape)[1]
+    def tile_remarks(self, size: Sequence[int]) -> tuple[str, ...]:
+        """A remark where an image of `size` (z, y, x) is visited with another tile than usual, for want of memory."""
+        remark = self._tile_for(size)[1]
         return () if remark is None else (remark,)
 
     def _tile_for(self, size: Sequence[int]) -> tuple[Tile, str | None]:

@@ -108,6 +108,8 @@ def _try(tiling: Tiling, held_out: HeldOut, cases: Sequence[str], task: Task) ->
     dice, seconds = {}, {}
     for case in cases:
         image = held_out.image(case)
+        if predictor.tile_remarks(image.shape[1:]):
+            raise MemoryError(f"{case} would take more memory than there is")
         start = time.perf_counter()
         scores = predictor.predict_prepared(image)
         seconds[case] = round(time.perf_counter() - start, 3)

@@ -113,7 +113,9 @@ def test_an_image_too_large_for_its_tile_is_visited_with_patches_and_says_so(mon
     monkeypatch.setattr("bts_auto.predict.predictor.working_memory", lambda device: 16**3 * 4 * 24)
     assert whole.predict(small).remarks == ()
     made = whole.predict(large)
-    assert made.remarks == ("one tile of 24x24x24 voxels would take more memory than there is: tiles of 8x8x8 instead",)
+    assert made.remarks == (
+        "one tile of 24x24x24 voxels would take more memory than there is: tiles of 8x8x8 are used",
+    )
     np.testing.assert_array_equal(made.mask, predictor().predict(large).mask)
 
 
