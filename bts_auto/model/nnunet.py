@@ -25,7 +25,7 @@ from bts_auto.files import atomic_path, read_json, write_json
 from bts_auto.model.archive import checked_archive, unpack
 from bts_auto.model.build import network_with_weights
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
-from bts_auto.model.layout import FoldName, fold_folder
+from bts_auto.model.layout import WEIGHTS_FILE, FoldName, fold_folder
 from bts_auto.model.nnunet_plan import dataset_to_nnunet, plan_from_nnunet, plan_to_nnunet
 from bts_auto.model.nnunet_weights import weights_from_nnunet, weights_to_nnunet
 from bts_auto.model.weights import as_precision
@@ -195,7 +195,15 @@ def _import_fold(
     record = FoldRecord(
         configuration=content.configuration, fold=fold, epoch=content.epoch, dataset=dataset, source="nnU-Net v2"
     )
+    if (target / WEIGHTS_FILE).exists() and not _same(TrainedFold(target).state(), weights):
+        raise ModelError(
+            "another trained fold is there", where=target, mend="move it away, or name this one with --recipe"
+        )
     return write_fold(target, plan, weights, record)
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def export_nnunet(folds: Sequence[TrainedFold], folder: Path | str, *, observer: Observer = SILENT) -> Path:

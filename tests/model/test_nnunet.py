@@ -332,3 +332,12 @@ def test_a_trained_model_computes_nnunets_logits(real_data: Path, tmp_path: Path
     assert size == pytest.approx([13.365426, 4.349541, 2.186715, 5.060111, 6.664118], abs=1e-5)
     at = found[0, :, 31, 32, 33].tolist()
     assert at == pytest.approx([18.084032, -5.142469, 1.775103, -6.250957, -9.591792], abs=1e-4)
+
+
+def test_another_fold_is_not_overwritten_but_the_same_one_may_come_again(model: Path, tmp_path: Path) -> None:
+    other = export_nnunet([tiny_fold(tmp_path / "other", seed=7)], tmp_path / "other_model")
+    results = tmp_path / "back"
+    import_nnunet(model, results)
+    import_nnunet(model, results)
+    with pytest.raises(ModelError, match="another trained fold is there"):
+        import_nnunet(other, results)
