@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto.errors import CaseFailure, DataError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json
-from bts_auto.steps.place import Outcome, locate
+from bts_auto.steps.place import Outcome, counted, locate
 
 if TYPE_CHECKING:
     from bts_auto.data.labels import Labels
@@ -244,7 +244,11 @@ def _written(scored: Mapping[str, tuple[Path, Scores]], output: Path | None) -> 
         if scores.cases:
             scores.save(path)
             data["folders"][name] = {"mean": _means(scores), "cases": len(scores.cases), "scores": str(path)}
-            lines += [*([f"{name}:"] if several else []), *summary_table(scores), f"{len(scores.cases)} cases: {path}"]
+            lines += [
+                *([f"{name}:"] if several else []),
+                *summary_table(scores),
+                f"{counted(len(scores.cases), 'case')}: {path}",
+            ]
         failures += [
             CaseFailure(one.case, f"{name}: {one.reason}" if several else one.reason) for one in scores.failures
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bts_auto.errors import BtsError, ModelError
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.place import Outcome, locate, locate_for_model
+from bts_auto.steps.place import Outcome, counted, locate, locate_for_model
 from bts_auto.steps.prediction import fold_names, trained
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def import_nnunet_model(
         if not folds:
             raise ModelError("holds no trained fold", where=source)
         path = export_package(_with_ranges(folds, images, observer), output)
-    return Outcome(len(folds), (), {"model": str(path)}, (f"{len(folds)} folds: {path}",))
+    return Outcome(len(folds), (), {"model": str(path)}, (f"{counted(len(folds), 'fold')}: {path}",))
 
 
 def _with_ranges(folds: list[TrainedFold], images: Path | None, observer: Observer) -> list[TrainedFold]:

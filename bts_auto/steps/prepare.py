@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json, write_json
-from bts_auto.steps.place import FINGERPRINT_FILE, Outcome, Place, locate, merged
+from bts_auto.steps.place import FINGERPRINT_FILE, Outcome, Place, counted, locate, merged
 from bts_auto.steps.planning import Request
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def fingerprint(
     place = locate(dataset, workspace, observer)
     found, failures = _fingerprint(place, workers, nan_to_zero, observer)
     path = place.preprocessed / FINGERPRINT_FILE
-    line = f"{len(found.spacings)} cases measured: {path}"
+    line = f"{counted(len(found.spacings), 'case')} measured: {path}"
     return Outcome(len(found.spacings), merged(failures), {"dataset": place.name, "fingerprint": str(path)}, (line,))
 
 
@@ -207,7 +207,7 @@ def _preprocess(
     if good:
         load_or_make_splits(place.raw, place.preprocessed, good, observer, known=known, rules=place.split_rules())
     data = {"dataset": place.name, "preprocessed": str(place.preprocessed), "configurations": chosen, "cases": good}
-    lines = (f"{len(good)} cases ready for {', '.join(chosen)}: {place.preprocessed}",)
+    lines = (f"{counted(len(good), 'case')} ready for {', '.join(chosen)}: {place.preprocessed}",)
     return Outcome(len(good), bad, data, lines)
 
 

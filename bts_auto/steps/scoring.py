@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.place import Outcome, locate, merged
+from bts_auto.steps.place import Outcome, counted, locate, merged
 
 if TYPE_CHECKING:
     from bts_auto.ensemble.agreement import Agreement
@@ -35,7 +35,7 @@ def combine(
     place = locate(dataset, workspace, observer)
     result = combine_folders(inputs, output, place.dataset().labels, observer=observer)
     place.remember_predictions(output)
-    line = f"{len(result.cases)} cases combined by {result.combiner} ({result.reason}): {output}"
+    line = f"{counted(len(result.cases), 'case')} combined by {result.combiner} ({result.reason}): {output}"
     data = {"combiner": result.combiner, "reason": result.reason, "output": str(output), "cases": result.cases}
     return Outcome(len(result.cases), merged(result.failures), data, (line,))
 

@@ -11,7 +11,7 @@ from bts_auto.errors import BtsError, CaseFailure, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.steps.cascade import previous_masks, stages_before
 from bts_auto.steps.folds import FoldDone, FoldFailed, TrainFolds
-from bts_auto.steps.place import Outcome, locate, merged
+from bts_auto.steps.place import Outcome, counted, locate, merged
 from bts_auto.steps.stage import Stage
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class _Trained:
         if cross_validated and any(scores.cases for scores in self._scores):
             pooled = _pooled(self._scores)
             data["dice"] = {region: pooled.mean("dice", [region]) for region in pooled.regions}
-            lines.append(f"{stage.configuration}, {len(self._scores)} folds: {_dice_line(pooled)}")
+            lines.append(f"{stage.configuration}, {counted(len(self._scores), 'fold')}: {_dice_line(pooled)}")
         return Outcome(len(self._folds), merged(self.failures), data, tuple(lines))
 
 
