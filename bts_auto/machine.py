@@ -39,13 +39,18 @@ def free_memory() -> int:
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
     except (OSError, KeyError, ValueError):
         pass
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            found.append(int(limit) - int((_CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
+    with contextlib.suppress(OSError, ValueError):
+        found.append(int((_CGROUP / "memory.max").read_text()) - _held_in_container())
     return max(0, min(found)) if found else 4 * _GIB
+
+
+def _held_in_container() -> int:
+    """Bytes that the container's processes hold. Files that were read count as used there, until the room is wanted."""
+    used = int((_CGROUP / "memory.current").read_text())
+    with contextlib.suppress(OSError, ValueError):
+        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        used -= int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))
+    return used
 
 
 class ProcessorWatch:
