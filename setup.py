@@ -23,8 +23,7 @@ setup(
     # The recipes stand in plans/ of the repository and are installed as bts_auto/plans.
     packages=[*find_packages(include=["bts_auto", "bts_auto.*"]), "bts_auto.plans"],
     package_dir={"bts_auto.plans": "plans"},
-    package_data={"bts_auto": ["py.typed", "report/templates/*"], "bts_auto.plans": ["*.json"]},
-    data_files=[],
+    package_data={"bts_auto": ["py.typed"], "bts_auto.plans": ["*.json"]},
     install_requires=[
         "torch>=2.6,!=2.9.*",  # 2.9 runs 3D convolutions about 4 times slower under autocast (pytorch #166122)
         "numpy>=2.0",
