@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from bts_auto import registry
 from bts_auto.errors import BtsError
+from bts_auto.events import SILENT, Observer
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,27 @@ def numbers(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def log_all(loggers: Sequence[Logger], record: Mapping[str, Any], epoch: int) -> None:
-    """Give the numbers of an epoch's record to every logger."""
+def log_all(loggers: list[Logger], record: Mapping[str, Any], epoch: int, observer: Observer = SILENT) -> None:
+    """Give the numbers of an epoch's record to every logger; one that fails is named and taken out of the list.
+
+    A training must not end because a program that draws its curves cannot be reached.
+    """
     values = numbers(record) if loggers else {}
-    for logger in loggers:
-        logger.log(values, epoch)
+    for logger in tuple(loggers):
+        try:
+            logger.log(values, epoch)
+        except Exception as error:
+            loggers.remove(logger)
+            name = type(logger).__name__
+            observer.warn(f"{name} is told no more of this training ({type(error).__name__}: {error})")
+
+
+def close(logger: Logger, observer: Observer = SILENT) -> None:
+    """Close a logger; what fails then is named."""
+    try:
+        logger.close()
+    except Exception as error:
+        observer.warn(f"{type(logger).__name__} did not end well ({type(error).__name__}: {error})")
 
 
 def _missing(program: str, package: str) -> BtsError:

@@ -69,6 +69,7 @@ class Loop:
         self._interruption = interruption or Interruption()
         self._clock = clock
         self.seconds_per_patch: float | None = None
+        self._watch: Stopwatch | None = None
         self._best: dict[str, Tensor] | None = None
         self._chosen: dict[str, Tensor] | None = None
 
@@ -123,7 +124,9 @@ class Loop:
         self._records.open(self._processes.together(self._load))
         self._check_same_start()
         stack.callback(self._records.close)
-        self._watch = Stopwatch(self._clock, self.progress.seconds)
+        # What came after the saved state is lost in a retry, but its time is spent.
+        spent = 0.0 if self._watch is None else self._watch.seconds()
+        self._watch = Stopwatch(self._clock, max(spent, self.progress.seconds))
         self._saved_at = self._looked_at = self._pace_from = self._clock()
         self._session_steps = 0
         self._best = self._chosen = None
@@ -168,7 +171,7 @@ class Loop:
 
     def _save(self) -> None:
         """Write the state; the journal and the best weights reach the disk before it."""
-        self.progress.seconds = self._watch.seconds()
+        self.progress.seconds = self._seconds()
         if self._best is not None and self.progress.best_epoch is not None:
             self._parts.keep_best(self._best, self.progress.best_epoch)
             self._best = None
@@ -178,6 +181,11 @@ class Loop:
         self._parts.epoch_ended()
         self._records.save(self._state)
         self._saved_at = self._clock()
+
+    def _seconds(self) -> float:
+        """Spent on the run, over all its parts."""
+        assert self._watch is not None
+        return self._watch.seconds()
 
     def _state(self, journal_offset: int) -> checkpoint.State:
         """Everything that a resumed run needs."""
@@ -199,7 +207,7 @@ class Loop:
         raise BtsError(
             f"{named}, also after a retry at half the learning rate",
             where=self._folder,
-            mend="look at these cases, or train in fp32 or with a lower learning rate; the last good state is kept",
+            mend="look at these cases, or start over (--restart) in fp32 or with a lower learning rate",
         )
 
     def _halve_learning_rate(self, problem: str) -> None:
@@ -394,6 +402,6 @@ class Loop:
         per_patch = self.seconds_per_patch
         if per_patch is None:  # a forward pass is about a third of a step; all patches are counted as one, to be safe
             per_patch = seconds_per_step / 3
-        left = budget - self._watch.seconds() - self._limits.reserve(per_patch)
+        left = budget - self._seconds() - self._limits.reserve(per_patch)
         limit = self._training.epochs * self._training.iterations
         progress.pace.fit(progress.step, left, seconds_per_step, limit)

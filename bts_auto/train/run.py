@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bts_auto.errors import PlanError
+from bts_auto.errors import BtsError, PlanError
 from bts_auto.files import read_json, write_json
 from bts_auto.plan.schema import Plan
 
@@ -154,11 +154,16 @@ class Run:
         path = folder / RUN_FILE
         if not path.exists():
             return None
-        values = read_json(path)
+        try:
+            values = read_json(path)
+        except BtsError as error:
+            raise PlanError(error.what, where=path, mend="start over with --restart") from None
         if not isinstance(values, dict) or values.get("version") != _VERSION:
             raise PlanError(
                 "was begun by another version of this program", where=folder, mend="start over with --restart"
             )
+        if missing := [name for name in ("settings", "measured", "finished") if name not in values]:
+            raise PlanError(f"is damaged (no '{missing[0]}')", where=path, mend="start over with --restart")
         run = cls(values["settings"], values["measured"], values["finished"])
         if found := differences(run.settings, settings):
             state = "finished" if run.finished else "unfinished"
@@ -176,8 +181,7 @@ def is_finished(folder: Path) -> bool:
     """Whether a fold is trained: by a run that has ended, or by something else that left weights and no record."""
     if not (folder / "checkpoint.safetensors").exists():
         return False
-    path = folder / RUN_FILE
-    return not path.exists() or read_json(path).get("finished") is not None
+    return not (folder / RUN_FILE).exists() or _readable(folder).get("finished") is not None
 
 
 def shares_of_budget(budget: float | None, folders: Sequence[Path]) -> dict[Path, float | None]:
@@ -195,8 +199,17 @@ def shares_of_budget(budget: float | None, folders: Sequence[Path]) -> dict[Path
 
 
 def _own_budget(folder: Path) -> float | None:
-    path = folder / RUN_FILE
-    return read_json(path).get("settings", {}).get("budget") if path.exists() else None
+    settings = _readable(folder).get("settings")
+    return settings.get("budget") if isinstance(settings, dict) else None
+
+
+def _readable(folder: Path) -> dict[str, Any]:
+    """The record of a training; empty where there is none, or a damaged one, which its own training will name."""
+    try:
+        values = read_json(folder / RUN_FILE)
+    except (BtsError, OSError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def clear(folder: Path) -> None:

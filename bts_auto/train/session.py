@@ -23,11 +23,12 @@ from bts_auto.train.distributed import ECHO_S, Processes
 from bts_auto.train.job import Fold
 from bts_auto.train.journal import JOURNAL, Journal
 from bts_auto.train.loggers import LoggedRun, Logger, log_all, open_loggers
+from bts_auto.train.loggers import close as close_logger
 from bts_auto.train.loop import Limits, Loop
 from bts_auto.train.measuring import Measured, Measuring
 from bts_auto.train.progress import Progress
 from bts_auto.train.records import Records
-from bts_auto.train.stopping import Interruption
+from bts_auto.train.stopping import Interruption, TrainingInterrupted
 from bts_auto.train.tile_trial import validate_trained
 from bts_auto.train.trainer import TrainingResult
 from bts_auto.train.validate import HeldOut
@@ -54,13 +55,18 @@ def train(
     `started`: the time of `clock` from which a budget counts.
     """
     session = _Session(job, processes, observer, clock, started)
-    if run is None or run.finished is None:
-        run = session.begin(run, settings)
-        with session.interruption.listening():
+    interruption = session.interruption
+    with interruption.listening():
+        interruption.at_once = True
+        if run is None or run.finished is None:
+            run = session.begin(run, settings)
+            interruption.at_once = False
             run = session.train(run, save_every)
-            session.interruption.at_once = True
-            scores = session.validate(validate)
-    else:
+            interruption.at_once = True
+            if interruption.requested:
+                raise TrainingInterrupted(
+                    "stopped between training and validation; the same command goes on from there"
+                )
         scores = session.validate(validate)
     assert run.finished is not None
     failures = tuple(scores.failures) if scores is not None else ()
@@ -127,8 +133,8 @@ class _Session:
                 self._assembly.parts(**how),
                 keep_best=self._keep_best,
                 keep_chosen=self._keep_chosen,
-                log=lambda record, epoch: log_all(loggers, record, epoch),
-                epoch_ended=lambda: progress_plot.draw_progress(job.folder),
+                log=lambda record, epoch: log_all(loggers, record, epoch, self._observer),
+                epoch_ended=self._draw_progress,
             )
             return self._assembly.loop(
                 parts,
@@ -142,7 +148,7 @@ class _Session:
         with contextlib.ExitStack() as stack:
             loggers.extend(open_loggers(job.loggers, self._logged(run)))
             for logger in loggers:
-                stack.callback(logger.close)
+                stack.callback(close_logger, logger, self._observer)
             stack.enter_context(processes.calling(lambda: {"job": job.to_json(), "precision": precision, "how": how}))
             loop = processes.together(prepare)
             progress = loop.run()
@@ -151,6 +157,12 @@ class _Session:
             return self._ship(run, progress, loop.shipped_weights(), progress.epoch)
         self._observer.note(f"shipping epoch {progress.chosen_epoch + 1}, whole-volume Dice {progress.chosen_dice:.3f}")
         return self._ship(run, progress, load_weights(job.folder / CHOSEN)[0], progress.chosen_epoch + 1)
+
+    def _draw_progress(self) -> None:
+        try:
+            progress_plot.draw_progress(self._job.folder)
+        except Exception as error:  # no picture is worth a training
+            self._observer.warn(f"progress.png could not be drawn ({type(error).__name__}: {error})")
 
     def _is_compiled(self, measured: Measured) -> bool:
         """What was measured, unless the plan has now another word; "on" is tried anew by each part of a run."""

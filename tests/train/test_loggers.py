@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from bts_auto.errors import BtsError
+from bts_auto.events import Observer
 from bts_auto.train.loggers import LoggedRun, log_all, numbers, open_loggers
 
 RECORD = {"loss": 0.5, "terms": {"dice": -0.25}, "running_dice": None, "step": 4, "lr": 0.01}
@@ -74,3 +75,28 @@ def test_a_program_that_is_not_installed_is_named(run, monkeypatch, name, module
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BtsError, match="not installed - pip install"):
         open_loggers([name], run)
+
+
+class Broken(Recorder):
+    """Takes the first epoch and cannot be reached any more."""
+
+    def log(self, values, epoch):
+        if epoch:
+            raise ConnectionError("no route")
+        self.calls.append(("log", values, epoch))
+
+
+def test_a_program_that_fails_is_named_once_and_the_others_go_on():
+    warnings = []
+
+    class Heard(Observer):
+        def warn(self, message):
+            warnings.append(message)
+
+    heard, broken, other = Heard(), Broken(), Recorder()
+    loggers = [broken, other]
+    for epoch in range(3):
+        log_all(loggers, RECORD, epoch, heard)
+    assert (len(broken.calls), len(other.calls)) == (1, 3)
+    (warning,) = warnings
+    assert warning.startswith("Broken is told no more")

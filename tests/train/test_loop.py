@@ -214,6 +214,15 @@ def test_the_learning_rate_reaches_its_end_within_the_budget(tmp_path: Path) -> 
     assert all(a["lr"] > b["lr"] for a, b in itertools.pairwise(records))
 
 
+def test_the_time_of_steps_that_a_retry_forgets_is_spent(tmp_path: Path) -> None:
+    clock = Clock(0.1)
+    plan = tiny_plan(epochs=1000, iterations=10, validation_iterations=0)
+    batches = {"batches": poisoned({40}, [])}
+    limits = Limits(budget=60.0, save_every=1e9)
+    tiny_loop(tmp_path, plan, parts=batches, limits=limits, clock=clock, observer=Heard()).run()
+    assert clock.now < 61
+
+
 def test_the_final_validation_is_kept_out_of_the_budget(tmp_path: Path) -> None:
     clock = Clock(0.1)
     plan = tiny_plan(epochs=1000, iterations=10)

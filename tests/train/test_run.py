@@ -1,0 +1,33 @@
+"""The record of a training, as far as it needs no training."""
+
+from pathlib import Path
+
+import pytest
+
+from bts_auto.errors import PlanError
+from bts_auto.train.run import RUN_FILE, Run, is_finished, shares_of_budget
+
+DAMAGED = ["x", "[]", "{}", '{"version": 1}', "null"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_record_is_refused_with_the_way_out(content: str, tmp_path: Path):
+    (tmp_path / RUN_FILE).write_text(content)
+    with pytest.raises(PlanError, match="--restart"):
+        Run.find(tmp_path, {})
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_record_does_not_keep_others_from_their_share_of_a_budget(content: str, tmp_path: Path):
+    folders = [tmp_path / "fold_0", tmp_path / "fold_1"]
+    for folder in folders:
+        folder.mkdir()
+    (folders[0] / RUN_FILE).write_text(content)
+    assert shares_of_budget(100.0, folders) == dict.fromkeys(folders, 50.0)
+    assert not is_finished(folders[0])
+
+
+def test_other_settings_are_named(tmp_path: Path):
+    Run({"training": {"epochs": 10}}).save(tmp_path)
+    with pytest.raises(PlanError, match=r"training\.epochs: 10, now 20"):
+        Run.find(tmp_path, {"training": {"epochs": 20}})
