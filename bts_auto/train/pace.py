@@ -40,10 +40,6 @@ class Pace:
         done = (step - self.anchor_step) / (self.end - self.anchor_step)
         return self.anchor_fraction + (1 - self.anchor_fraction) * done
 
-    def epoch_fraction(self, step: int, iterations: int) -> float:
-        """The fraction at the start of the epoch that `step` is in, or at the anchor if that came later."""
-        return self.fraction(max(step - step % iterations, self.anchor_step))
-
     def move_end(self, step: int, end: int) -> None:
         """From `step` on, head for `end` instead."""
         fraction = self.fraction(step)

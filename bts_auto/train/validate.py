@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING
-from bts_auto.data.labels import Labels
 from bts_auto.data.partial import told
 from bts_auto.data.raters import RaterMasks, read_reference
 from bts_auto.data.raw import CaseFiles
@@ -179,12 +177,3 @@ def _corrected(
         return mask
     volume = read_volume(held_out.references[case].images, held_out.fold.plan.channel_names, nan_to_zero=True)
     return predictor.postprocess(mask, volume, scores, held_out.steps(case))
-
-
-def mean_dice(scores: Scores, labels: Labels) -> dict[str, float]:
-    """Mean Dice over cases for each scored label and region; NaN where no case has one."""
-    summary = {}
-    for region in labels.scoring():
-        values = scores.values(region, "dice") if scores.cases else np.array([])
-        summary[region] = float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
-    return summary
