@@ -21,7 +21,11 @@ def main(argv: list[str] | None = None) -> int:
     add_fold_options(parser)
     add_data_options(parser)
     parser.add_argument(
-        "-c", "--configurations", nargs="+", metavar="NAME", help="preprocess these only (default: all)"
+        "-c",
+        "--configurations",
+        nargs="+",
+        metavar="NAME",
+        help="preprocess these, and stages before them, only (default: all)",
     )
 
     def work(arguments: argparse.Namespace, observer):

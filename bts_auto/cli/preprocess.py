@@ -13,7 +13,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.parser("bts_preprocess", "Crop, normalise, resample and store the cases of a planned dataset.")
     add_data_options(parser)
     parser.add_argument("--recipe", metavar="NAME|FILE", help="of a recipe's plan")
-    parser.add_argument("-c", "--configurations", nargs="+", metavar="NAME", help="these only (default: all)")
+    parser.add_argument(
+        "-c", "--configurations", nargs="+", metavar="NAME", help="these, and stages before them, only (default: all)"
+    )
 
     def work(arguments: argparse.Namespace, observer):
         from bts_auto import steps

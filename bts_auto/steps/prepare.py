@@ -184,9 +184,7 @@ def _preprocess(
     from bts_auto.data.splits import load_or_make_splits
     from bts_auto.preprocess.dataset import preprocess_dataset
 
-    chosen = list(configurations or made.configurations)
-    for name in chosen:
-        made.configuration(name)
+    chosen = _with_stages_before(made, configurations or tuple(made.configurations))
     raw = place.dataset()
     failures = preprocess_dataset(
         raw, made, chosen, place.preprocessed,
@@ -209,6 +207,17 @@ def _preprocess(
     data = {"dataset": place.name, "preprocessed": str(place.preprocessed), "configurations": chosen, "cases": good}
     lines = (f"{counted(len(good), 'case')} ready for {', '.join(chosen)}: {place.preprocessed}",)
     return Outcome(len(good), bad, data, lines)
+
+
+def _with_stages_before(made: Plan, configurations: Sequence[str]) -> list[str]:
+    """The configurations, each after the stages whose masks its training needs."""
+    chosen: dict[str, None] = {}
+    for name in configurations:
+        stages = [name]
+        while (before := made.configuration(stages[0]).previous_stage) is not None and before not in stages:
+            stages.insert(0, before)
+        chosen |= dict.fromkeys(stages)
+    return list(chosen)
 
 
 def _takes_unlabelled(made: Plan, configuration: str) -> bool:

@@ -11,10 +11,11 @@ import torch
 
 from bts_auto import steps
 from bts_auto.errors import DataError, PlanError
-from bts_auto.events import Observer
+from bts_auto.events import SILENT, Observer
 from bts_auto.model.fold import TrainedFold
 from bts_auto.preprocess.masks import MaskStore
 from bts_auto.preprocess.store import StoredCase
+from bts_auto.steps.place import locate
 from bts_auto.steps.stage import Stage
 from tests.steps.cascade_data import FIRST, NAME, SECOND, SPLITS, make_workspace
 
@@ -65,6 +66,11 @@ def unfinished(planned, tmp_path) -> Path:
 
 def folder(workspace: Path, configuration: str, fold: int) -> Path:
     return workspace / "results" / NAME / f"default__{configuration}" / f"fold_{fold}"
+
+
+def test_preparing_the_second_stage_prepares_the_first_too(planned):
+    place = locate(None, planned)
+    assert len(Stage.open(place, place.plan(), FIRST, SILENT).store.cases()) == 4
 
 
 def test_every_fold_of_the_first_stage_is_trained_and_announced(trained):
