@@ -57,8 +57,8 @@ def train(
                 configuration, fold, recipe=f"{recipe}:{name}", budget=share, observer=observer, **how
             )
         except BtsError as error:
-            observer.warn(f"{name} failed, the others go on: {error}")
             failures.append(CaseFailure(name, str(error)))
+            observer.failed(failures[-1])
     if not done:
         raise BtsError(f"no member of '{laid.name}' could be trained, the first because: {failures[0].reason}")
     failures += [CaseFailure(f"{name}, {f.case}", f.reason) for name, one in done.items() for f in one.failures]

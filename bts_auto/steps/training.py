@@ -116,13 +116,14 @@ def _train_folds(
     with executor:
         if waiting := executor.waits_for():
             stage.observer.note(waiting)
-        ended: dict[FoldName, FoldDone | str] = {}
+        ended: dict[FoldName, FoldDone | CaseFailure] = {}
         for (name, _), came in executor.run(task, chosen):
             if isinstance(came, FoldDone):
                 ended[name] = came
                 continue
-            ended[name] = came.reason if isinstance(came, FoldFailed) else str(came)
-            stage.observer.warn(f"fold {name} failed, the others go on: {ended[name]}")
+            failure = CaseFailure(f"fold {name}", came.reason if isinstance(came, FoldFailed) else str(came))
+            stage.observer.failed(failure)
+            ended[name] = failure
     for name, _ in chosen:
         trained.add(name, ended[name])
     return trained.outcome(cross_validated=fold == "cv")
@@ -168,10 +169,10 @@ class _Trained:
         self._scores: list[Scores] = []
         self.failures: list[CaseFailure] = []
 
-    def add(self, name: FoldName, came: FoldDone | str) -> None:
+    def add(self, name: FoldName, came: FoldDone | CaseFailure) -> None:
         """Count a fold that is trained, or why it is not."""
-        if isinstance(came, str):
-            self.failures.append(CaseFailure(f"fold {name}", came))
+        if isinstance(came, CaseFailure):
+            self.failures.append(came)
             return
         folder, scores, done = self._stage.folder(name), came.scores, came.training
         if scores is not None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bts_auto import steps
-from bts_auto.errors import BtsError, PlanError
-from bts_auto.events import SILENT
+from bts_auto.errors import BtsError, CaseFailure, PlanError
+from bts_auto.events import SILENT, Observer
 from bts_auto.steps.folds import TrainFolds
 from bts_auto.steps.place import locate
 from bts_auto.steps.stage import Stage
@@ -26,8 +26,27 @@ def workspace(tmp_path_factory):
     return make_workspace(tmp_path_factory.mktemp("folds"))
 
 
+class Heard(Observer):
+    """Keeps warnings and failures."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.failures: list[CaseFailure] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def failed(self, failure: CaseFailure) -> None:
+        self.failures.append(failure)
+
+
 @pytest.fixture(scope="module")
-def after_a_failure(workspace):
+def heard():
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def after_a_failure(workspace, heard):
     """What came of a cross-validation whose first fold failed."""
     train = Stage.train
 
@@ -38,7 +57,7 @@ def after_a_failure(workspace):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stage, "train", fail_once)
-        return steps.train(FIRST, "cv", workspace=workspace, **CPU)
+        return steps.train(FIRST, "cv", workspace=workspace, observer=heard, **CPU)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +69,11 @@ def complete(workspace, after_a_failure):
 def test_a_failed_fold_is_named_and_the_others_finish(after_a_failure):
     assert [(f.case, f.reason) for f in after_a_failure.failures] == [("fold 0", "RuntimeError: the device is gone")]
     assert list(after_a_failure.data["folds"]) == ["1"]
+
+
+def test_a_failed_fold_is_told_at_once_in_the_words_of_the_result(after_a_failure, heard):
+    assert tuple(heard.failures) == after_a_failure.failures
+    assert not [line for line in heard.warnings if "fold 0" in line]
 
 
 def test_finished_folds_are_skipped(complete):
