@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change the plan: training.epochs=50 (repeatable)",
+        help="change the plan: training.epochs=50 (repeatable; training.* also for stages that are trained before)",
     )
     length = parser.add_argument_group("length")
     length.add_argument("--epochs", type=int, metavar="N", help="epochs (default: the plan's)")

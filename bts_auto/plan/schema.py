@@ -346,6 +346,23 @@ class Plan(Document):
             return ()
         return tuple(value for value in self.label_set().known_values if value != 0)
 
+    def stages_before(self, name: str) -> tuple[str, ...]:
+        """The configurations whose masks a configuration takes, directly or through others; the first stage first.
+
+        Raises
+        ------
+        PlanError
+            When there is no such configuration, or stages come before each other in a circle.
+        """
+        before: list[str] = []
+        at = self.configuration(name).previous_stage
+        while at is not None:
+            if at in (name, *before):
+                raise PlanError(f"configuration '{at}' comes before itself", mend="correct its previous_stage")
+            before.insert(0, at)
+            at = self.configuration(at).previous_stage
+        return tuple(before)
+
     def check(self) -> None:
         """Check that all configurations are complete, that their components exist, and that stages name each other.
 

@@ -11,6 +11,10 @@ from bts_auto.errors import PlanError
 from bts_auto.plan.schema import Plan
 
 _WORDS = {"none": None, "true": True, "false": False}
+# Fields of the whole plan that may be changed for one training, as a recipe may.
+_OF_THE_PLAN = ("target",)
+# A field of the training that has an entry for each resolution of one network.
+_OF_ITS_SIZES = "deep_supervision_weights"
 
 
 def _value(text: str) -> Any:
@@ -43,6 +47,9 @@ def _assign(node: Any, path: list[str], value: Any) -> None:
 def apply_settings(plan: Plan, settings: Sequence[str], configuration: str | None = None) -> Plan:
     """The plan with fields of a configuration changed.
 
+    What is said of the training also holds for the stages before the configuration, which may have to be trained for
+    it; sizes and everything else are the configuration's own. ``target`` is a field of the whole plan.
+
     Parameters
     ----------
     settings : sequence of str
@@ -56,26 +63,47 @@ def apply_settings(plan: Plan, settings: Sequence[str], configuration: str | Non
     PlanError
         For a malformed setting, an unknown field (the nearest one is named) or a value that does not fit.
     """
-    if configuration is not None:
-        plan.configuration(configuration)
-    chosen = [configuration] if configuration is not None else _roots(plan)
+    changes = [(setting, *_parsed(setting)) for setting in settings]
     values = plan.model_dump(mode="json")
-    for name in chosen:
+    for setting, parts, value in changes:
+        if parts[0] in _OF_THE_PLAN:
+            _assign_said(values, parts, value, setting)
+    own = [change for change in changes if change[1][0] not in _OF_THE_PLAN]
+    for name, earlier in _changed(plan, configuration):
         resolved = plan.configuration(name).model_dump(mode="json")
-        for setting in settings:
-            path, sign, text = setting.partition("=")
-            parts = [part.strip() for part in path.split(".")]
-            if not sign or not all(parts):
-                raise PlanError(f"'{setting}' is not of the form field=value", mend="write --set training.epochs=50")
-            try:
-                _assign(resolved, parts, _value(text.strip()))
-            except PlanError as error:
-                raise PlanError(error.what, where=setting) from None
+        for setting, parts, value in own:
+            if earlier and not _holds_for_earlier(parts):
+                continue
+            _assign_said(resolved, parts, value, setting)
             values["configurations"][name][parts[0]] = resolved[parts[0]]
     changed = parse(Plan, values)
     changed.check()
     return changed
 
 
-def _roots(plan: Plan) -> list[str]:
-    return [name for name, entry in plan.configurations.items() if not entry.get("inherits_from")]
+def _parsed(setting: str) -> tuple[list[str], Any]:
+    """The path and the value."""
+    path, sign, text = setting.partition("=")
+    parts = [part.strip() for part in path.split(".")]
+    if not sign or not all(parts):
+        raise PlanError(f"'{setting}' is not of the form field=value", mend="write --set training.epochs=50")
+    return parts, _value(text.strip())
+
+
+def _assign_said(node: Any, path: list[str], value: Any, setting: str) -> None:
+    """As :func:`_assign`; an error names the setting."""
+    try:
+        _assign(node, path, value)
+    except PlanError as error:
+        raise PlanError(error.what, where=setting) from None
+
+
+def _changed(plan: Plan, configuration: str | None) -> list[tuple[str, bool]]:
+    """The configurations that are changed, and whether each is only a stage before the one that is meant."""
+    if configuration is None:
+        return [(name, False) for name, entry in plan.configurations.items() if not entry.get("inherits_from")]
+    return [(configuration, False), *((name, True) for name in plan.stages_before(configuration))]
+
+
+def _holds_for_earlier(path: list[str]) -> bool:
+    return path[0] == "training" and path[1:2] != [_OF_ITS_SIZES]

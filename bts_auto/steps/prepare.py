@@ -213,10 +213,7 @@ def _with_stages_before(made: Plan, configurations: Sequence[str]) -> list[str]:
     """The configurations, each after the stages whose masks its training needs."""
     chosen: dict[str, None] = {}
     for name in configurations:
-        stages = [name]
-        while (before := made.configuration(stages[0]).previous_stage) is not None and before not in stages:
-            stages.insert(0, before)
-        chosen |= dict.fromkeys(stages)
+        chosen |= dict.fromkeys((*made.stages_before(name), name))
     return list(chosen)
 
 

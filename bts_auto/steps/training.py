@@ -42,7 +42,8 @@ def train(
     """Train a configuration on one fold, on all cases (``"all"``) or on every fold in turn (``"cv"``).
 
     The second stage of a cascade trains with masks of the first that come from folds which held each case out: folds
-    of the first stage that are not trained are trained before, with the same epochs, iterations, seed and device.
+    of the first stage that are not trained are trained before, with the same epochs, iterations, seed and device, and
+    with those of the settings that concern the training.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def train(
     recipe : str or Path, optional
         A recipe's name or file, laid over the plan.
     settings : sequence of str
-        Changes to the configuration, ``"training.epochs=50"``.
+        Changes to the plan, ``"training.epochs=50"``; see :func:`bts_auto.plan.settings.apply_settings`.
     budget : float, optional
         Seconds for everything that this call does; several trainings get equal parts.
     validate_only : bool

@@ -3,6 +3,7 @@
 import pytest
 
 from bts_auto.errors import PlanError
+from bts_auto.plan.recipes import Recipe, apply_recipe
 from bts_auto.plan.settings import apply_settings
 from tests.plan.cases import plan
 
@@ -21,11 +22,34 @@ def test_without_a_configuration_all_change():
     assert {made.configuration(name).training.epochs for name in made.configurations} == {50}
 
 
-def test_an_inheriting_configuration_changes_alone():
+def test_an_inheriting_configuration_changes_without_the_one_it_inherits_from():
     made = apply_settings(plan((500, 512, 512)), ["training.epochs=50"], "3d_cascade_fullres")
     assert made.configuration("3d_cascade_fullres").training.epochs == 50
     assert made.configuration("3d_fullres").training.epochs == 1000
     assert set(made.configurations["3d_cascade_fullres"]) == {"inherits_from", "previous_stage", "training"}
+
+
+def test_what_concerns_the_training_holds_for_the_stage_before_and_sizes_do_not():
+    before = plan((500, 512, 512))
+    settings = ["training.loss.0.weight=2", "batch_size=3", "training.deep_supervision_weights=[1]"]
+    made = apply_settings(before, settings, "3d_cascade_fullres").configuration("3d_lowres")
+    assert made.training.loss[0].weight == 2
+    assert made.batch_size == before.configuration("3d_lowres").batch_size
+    assert made.training.deep_supervision_weights is None
+
+
+def test_a_first_stage_changes_alone():
+    made = apply_settings(plan((500, 512, 512)), ["training.epochs=50"], "3d_lowres")
+    assert made.configuration("3d_cascade_fullres").training.epochs == 1000
+
+
+def test_the_target_is_a_field_of_the_whole_plan():
+    made = apply_settings(plan(), ["target=regions"], "3d_fullres")
+    assert made.target == "regions"
+    assert (
+        made.label_set().outputs
+        == apply_recipe(plan(), Recipe(name="r", about="", target="regions")).label_set().outputs
+    )
 
 
 def test_another_component_starts_without_options():
@@ -42,6 +66,8 @@ def test_another_component_starts_without_options():
         ("training.epochs=0", "training.epochs"),
         ("training.epochs", "field=value"),
         ("training.loss.7.weight=1", "no position"),
+        ("target=voxels", "'target': .*'regions'"),
+        ("target.x=1", "below a plain value"),
         ("batch_size.x=1", "below a plain value"),
     ],
 )
