@@ -42,7 +42,8 @@ def _line(model: type[pydantic.BaseModel], error: Any) -> str:
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(model, error["loc"]), n=1)
         return f"unknown key '{location}'" + (f" (did you mean '{near[0]}'?)" if near else "")
-    return f"'{location}': {error['msg']}" if location else error["msg"]
+    words = error["msg"].removeprefix("Value error, ")
+    return f"'{location}': {words}" if location else words
 
 
 def parse(model: type[D], values: Any, *, where: object = None, mend: str | None = None) -> D:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bts_auto import registry
 from bts_auto.data.labels import Labels
@@ -29,16 +29,45 @@ Floats = tuple[float, ...]
 
 
 class Component(Document):
-    """A registered component by name, with its options."""
+    """A registered component by name, with its options; the bare name stands for one without options."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, Mapping | Component):
+            raise ValueError('a component is a name, or {"name": ..., "options": {...}}')
+        return value
 
 
 class LossTerm(Component):
     """One term of the loss; terms are summed with their weights."""
 
     weight: float = 1.0
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _at_least_one(terms: tuple[LossTerm, ...]) -> tuple[LossTerm, ...]:
+    if not terms:
+        raise ValueError("needs at least one term")
+    return terms
+
+
+Components = Annotated[tuple[Component, ...], BeforeValidator(_as_list)]
+"""In order; a single one needs no list around it."""
+LossTerms = Annotated[
+    tuple[LossTerm, ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_at_least_one),
+    Field(json_schema_extra={"minItems": 1}),
+]
 
 
 class Resampling(Document):
@@ -62,7 +91,7 @@ class Training(Document):
     """Length, optimisation and sampling of a training run. Defaults are nnU-Net v2's."""
 
     objective: Component = Component(name="segmentation")
-    loss: tuple[LossTerm, ...] = (LossTerm(name="dice"), LossTerm(name="cross_entropy"))
+    loss: LossTerms = (LossTerm(name="dice"), LossTerm(name="cross_entropy"))
     epochs: int = Field(1000, ge=1)
     iterations: int = Field(250, ge=1, description="optimiser steps per epoch")
     validation_iterations: int = Field(50, ge=0)
@@ -83,8 +112,8 @@ class Training(Document):
     deep_supervision_weights: Floats | None = Field(
         None, description="of each resolution's loss, finest first; None: 1, 1/2, 1/4, ..., the coarsest 0, normalised"
     )
-    augmentation: tuple[Component, ...] | None = Field(None, description="None: the default list for the patch")
-    more_augmentation: tuple[Component, ...] = Field((), description="applied after that list")
+    augmentation: Components | None = Field(None, description="None: the default list for the patch")
+    more_augmentation: Components = Field((), description="applied after that list")
     mixing: Component | None = Field(None, description="how the samples of a batch are mixed; None: not")
     augmentation_device: Literal["auto", "cpu", "device"] = Field(
         "auto",
@@ -166,7 +195,7 @@ class SegmentationConfiguration(Document):
     network: Component = Component(name="plain_unet")
     training: Training = Training()
     inference: Inference = Inference()
-    postprocessing: tuple[Component, ...] = ()
+    postprocessing: Components = ()
     previous_stage: str | None = None
     next_stage: str | tuple[str, ...] | None = None
 

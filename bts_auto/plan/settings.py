@@ -37,6 +37,8 @@ def _assign(node: Any, path: list[str], value: Any) -> None:
     if len(path) > 1:
         if isinstance(node, dict) and node.get(key) is None:
             node[key] = {}
+        elif isinstance(node[key], str) and path[1] == "options":
+            node[key] = {"name": node[key]}
         _assign(node[key], path[1:], value)
         return
     if key == "name" and isinstance(node, dict) and node.get("name") != value and "options" in node:

@@ -4,6 +4,7 @@ import pytest
 
 from bts_auto.errors import PlanError
 from bts_auto.plan.recipes import Recipe, apply_recipe
+from bts_auto.plan.schema import Component
 from bts_auto.plan.settings import apply_settings
 from tests.plan.cases import plan
 
@@ -52,6 +53,27 @@ def test_the_target_is_a_field_of_the_whole_plan():
     )
 
 
+@pytest.mark.parametrize(
+    ("short", "written_out"),
+    [
+        ("training.mixing=mix_up", 'training.mixing={"name": "mix_up"}'),
+        ("training.loss=dice", 'training.loss=[{"name": "dice"}]'),
+        ('training.loss=["dice", "focal"]', 'training.loss=[{"name": "dice"}, {"name": "focal"}]'),
+        ("training.more_augmentation=cut_out", 'training.more_augmentation=[{"name": "cut_out"}]'),
+        ("network=residual_unet", 'network={"name": "residual_unet"}'),
+    ],
+)
+def test_a_name_alone_is_a_component_without_options(short: str, written_out: str):
+    made = [apply_settings(plan(), [setting], "2d").configuration("2d") for setting in (short, written_out)]
+    assert made[0] == made[1]
+
+
+def test_options_follow_a_name_alone():
+    settings = ["training.mixing=mix_up", "training.mixing.options.alpha=0.3"]
+    made = apply_settings(plan(), settings, "2d").configuration("2d")
+    assert made.training.mixing == Component(name="mix_up", options={"alpha": 0.3})
+
+
 def test_another_component_starts_without_options():
     before = apply_settings(plan(), ["training.optimizer.options.lr=0.1"], "2d")
     made = apply_settings(before, ["training.optimizer.name=adam"], "2d").configuration("2d")
@@ -66,6 +88,9 @@ def test_another_component_starts_without_options():
         ("training.epochs=0", "training.epochs"),
         ("training.epochs", "field=value"),
         ("training.loss.7.weight=1", "no position"),
+        ("training.loss=[]", "'training.loss': needs at least one term"),
+        ("training.loss=3", "'training.loss.0': a component is a name, or"),
+        ("training.mixing=3", "'training.mixing': a component is a name, or"),
         ("target=voxels", "'target': .*'regions'"),
         ("target.x=1", "below a plain value"),
         ("batch_size.x=1", "below a plain value"),
