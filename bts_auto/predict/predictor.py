@@ -140,7 +140,8 @@ class CasePredictor:
         self._previous = previous
         self._member_entropy, self.mc_dropout, self.seed = member_entropy, mc_dropout, seed
         engine = engine_for_dropout(engine) if mc_dropout else chosen_engine
-        self._computed_with = {"engine": engine, "precision": choose_precision(precision, self.device, engine)}
+        precision = choose_precision(precision, self.device, engine)
+        self._computed_with = {"engine": engine, "precision": precision}
         networks: list[Any] = [partial(fold.network, "cpu") for fold in folds]
         if mc_dropout:
             networks = [build() for build in networks]

@@ -2,8 +2,8 @@
 
 What is quantised is marked in the model by `FakeQuantize` operations on the input (one scale for the tensor, zero
 exact) and on the weights (a scale for each output channel, symmetric) of a convolution; OpenVINO computes what stands
-between marks in integers. The rest stays in the precision of the model: norms, transposed convolutions, and the first
-and last convolution, which cost little and whose rounding would be seen most.
+between marks in integers. The rest stays in the precision of the model: norms, transposed convolutions, and what
+:mod:`bts_auto.predict.ranges` leaves out.
 
 References
 ----------
@@ -17,28 +17,37 @@ from typing import Any
 
 import numpy as np
 
+from bts_auto.errors import PlanError
 from bts_auto.plan.schema import Ranges
 
 _LEVELS, _WEIGHT_LEVELS = 256, 255
-# Convolutions of fewer channels (the first) or of single voxels (the last) are left as they are.
-_FEWEST_CHANNELS = 8
 # How tracing names the operations of a module (:class:`bts_auto.predict.engine_openvino.FinestLogits`).
 _PREFIX = "__module.network."
 
 
 def quantized(model: Any, ranges: Ranges) -> Any:
-    """A copy of the model whose convolutions with known ranges are marked for 8-bit arithmetic."""
+    """A copy of the model whose convolutions with known ranges are marked for 8-bit arithmetic.
+
+    Raises
+    ------
+    PlanError
+        When the model has no convolution of a name in `ranges`: what was asked for would not be computed.
+    """
     made = model.clone()
+    missing = set(ranges)
     for operation in list(made.get_ordered_ops()):
-        if operation.get_type_name() != "Convolution":
+        name = operation.get_friendly_name().removeprefix(_PREFIX).partition("/")[0]
+        if operation.get_type_name() != "Convolution" or name not in ranges:
             continue
-        limits = ranges.get(operation.get_friendly_name().removeprefix(_PREFIX).partition("/")[0])
-        weights = _weights(operation)
-        if limits is None or weights.shape[1] < _FEWEST_CHANNELS or set(weights.shape[2:]) == {1}:
-            continue
-        marked = _marked(operation.input(0).get_source_output(), *_with_exact_zero(*limits), _LEVELS)
+        missing.discard(name)
+        marked = _marked(operation.input(0).get_source_output(), *_with_exact_zero(*ranges[name]), _LEVELS)
         operation.input(0).replace_source_output(marked)
-        operation.input(1).replace_source_output(_marked_weights(weights))
+        operation.input(1).replace_source_output(_marked_weights(_weights(operation)))
+    if missing:
+        raise PlanError(
+            f"{len(missing)} layers that int8 is for, such as '{min(missing)}', are not found in OpenVINO's model",
+            mend="use --precision bf16 or fp32",
+        )
     made.validate_nodes_and_infer_types()
     return made
 

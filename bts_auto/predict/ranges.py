@@ -1,4 +1,4 @@
-"""Between which values the inputs of a network's convolutions lie: 8-bit arithmetic must know it beforehand."""
+"""Which convolutions are worth 8-bit arithmetic, and between which values their inputs lie, which it must know."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ CASES = 2
 """So many scans are enough."""
 # Tiles that are looked at in an image: of those that show most of it.
 _TILES = 6
+_FEWEST_CHANNELS = 8
 
 
 def measure_ranges(
     network: nn.Module, images: Iterable[np.ndarray], configuration: SegmentationConfiguration
 ) -> Ranges:
-    """Smallest and largest input of every convolution over a few tiles of some images.
+    """Smallest and largest input of the convolutions that are worth 8 bits, over a few tiles of some images.
+
+    That is nearly all of the work. The first convolution (few channels), the last (single voxels) and transposed ones
+    cost little, and their rounding would be seen most.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def measure_ranges(
 
         return module.register_forward_pre_hook(note)
 
-    handles = [watch(name, one) for name, one in network.named_modules() if isinstance(one, nn.Conv2d | nn.Conv3d)]
+    handles = [watch(name, one) for name, one in network.named_modules() if _worth_8_bits(one)]
     device = next(network.parameters()).device
     try:
         with torch.inference_mode():
@@ -59,6 +63,16 @@ def measure_ranges(
         for handle in handles:
             handle.remove()
     return found
+
+
+def _worth_8_bits(module: nn.Module) -> bool:
+    """Whether it is a convolution that costs much and bears rounding; of groups, engines gain nothing."""
+    return (
+        isinstance(module, nn.Conv2d | nn.Conv3d)
+        and module.groups == 1
+        and module.in_channels >= _FEWEST_CHANNELS
+        and set(module.kernel_size) != {1}
+    )
 
 
 def _telling_tiles(image: np.ndarray, configuration: SegmentationConfiguration) -> Iterator[np.ndarray]:

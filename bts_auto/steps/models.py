@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bts_auto.errors import BtsError, ModelError
+from bts_auto.errors import BtsError, DataError, ModelError
 from bts_auto.events import SILENT, Observer
 from bts_auto.steps.place import Outcome, counted, locate, locate_for_model
 from bts_auto.steps.prediction import fold_names, trained
@@ -115,12 +115,19 @@ def import_nnunet_model(
         work, without which it cannot compute in int8. None: the training images of the dataset, where they are there.
     recipe : str
         Under which name it is kept.
+
+    Raises
+    ------
+    DataError
+        When there is no such folder of scans; nothing was taken in then.
     """
     import tempfile
 
     from bts_auto.model.nnunet import import_nnunet
     from bts_auto.model.package import export_package
 
+    if images is not None and not images.is_dir():
+        raise DataError("is not a folder of scans", where=images, mend="check --images")
     if output is None:
 
         def own_name() -> str:
@@ -148,9 +155,12 @@ def _with_ranges(folds: list[TrainedFold], images: Path | None, observer: Observ
     from bts_auto.predict.ranges import CASES, measure_ranges
     from bts_auto.preprocess.prepare import prepare
 
-    if images is None or not folds or folds[0].configuration.previous_stage is not None:
+    if images is None or not folds:
         return folds
     plan, configuration = folds[0].plan, folds[0].configuration
+    if configuration.previous_stage is not None:
+        observer.warn(f"a stage after '{configuration.previous_stage}' goes without int8: its ranges are not measured")
+        return folds
     try:
         cases, _ = find_cases(images, len(plan.channel_names), plan.file_ending)
         some = [cases[name] for name in sorted(cases)[:CASES]]

@@ -143,9 +143,19 @@ def test_eight_bit_integers_find_the_regions_as_well(trained):
 def test_ranges_are_the_least_and_largest_inputs_of_each_convolution_with_zero_among_them(trained):
     image = make_spheres(torch.Generator().manual_seed(4))[0] + 10
     found = ranges_of(trained, [(image, None)])
-    assert found["fine.0"] == (0.0, pytest.approx(float(image.max())))
+    # Not the first, of one channel, nor the head, of single voxels, nor the transposed one.
+    assert set(found) == {"coarse.0.0", "coarse.1.0", "join.0"}
     fine = trained.fine(image[None]).detach()
     assert found["coarse.0.0"] == pytest.approx((float(fine.min()), float(fine.max())), rel=1e-5)
+    coarse = trained.coarse[0](fine).detach() ** 2
+    assert found["coarse.1.0"][0] <= 0 <= found["coarse.1.0"][1] <= float(coarse.max()) ** 0.5 * (1 + 1e-5)
+
+
+@needs_openvino
+def test_layers_of_which_openvino_knows_nothing_are_named(trained):
+    how = {"engine": "openvino", "device": "cpu", "precision": "int8"}
+    with pytest.raises(PlanError, match=r"1 layers .*'elsewhere\.0'"):
+        build_engine(trained, **how, ranges={"elsewhere.0": (0.0, 1.0)}).logits(torch.zeros(1, 1, 16, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +258,24 @@ def test_every_network_is_the_same_in_openvino(name):
     engine = build_engine(network, engine="openvino", device="cpu", precision="fp32", example=tuple(first.shape))
     for batch in (first, other):
         np.testing.assert_allclose(engine.logits(batch).numpy(), network(batch)["logits"][0].numpy(), atol=1e-3)
+
+
+@needs_openvino
+@pytest.mark.parametrize("name", registry.names("network"))
+@pytest.mark.slow
+def test_every_network_without_batch_norms_is_computed_in_eight_bits(name):
+    network = build(name, features_per_stage=(8, 8, 8)).eval().requires_grad_(False)
+    network.deep_supervision = False
+    batch = image("isotropic")
+    configuration = make_configuration(patch_size=tuple(batch.shape[2:]))
+    ranges = measure_ranges(network, batch.numpy(), configuration)
+    if any(isinstance(one, nn.BatchNorm3d) for one in network.modules()):
+        assert not ranges
+        return
+    how = {"engine": "openvino", "device": "cpu", "example": tuple(batch.shape)}
+    exact = build_engine(network, precision="fp32", **how).logits(batch).numpy()
+    brief = build_engine(network, precision="int8", ranges=ranges, **how).logits(batch).numpy()
+    assert 0 < np.abs(brief - exact).mean() < 0.25 * exact.std()
 
 
 def test_conversion_reports_to_nobody() -> None:
