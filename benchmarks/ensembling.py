@@ -1,4 +1,4 @@
-"""The default plan and three published pipelines on every fold of real MRI, what is chosen among them, and how good it is.
+"""The default plan and three published pipelines on every fold of real MRI, what is chosen, and how good it is.
 
     python benchmarks/ensembling.py                  # goes on where it was stopped
     python benchmarks/ensembling.py --minutes 4      # longer trainings, in a workspace of their own
@@ -61,7 +61,7 @@ def step(folder: Path, ledger: Ledger, name: str, command: list[str]) -> None:
 
 
 def table(best: dict) -> Iterator[str]:
-    """Every candidate with its mean Dice over regions and held-out cases, the best first; then the scores of the choice."""
+    """Every candidate with its mean Dice over regions and held-out cases, best first; then the scores of the choice."""
     yield "| members | combined by | mean Dice |"
     yield "|---|---|---|"
     for one in sorted(best["candidates"], key=lambda one: -(one["mean_dice"] or 0)):

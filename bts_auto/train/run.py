@@ -26,6 +26,8 @@ _OF_THE_MACHINE = {"augmentation_device", "compile"}
 _NOT_COMPARED = {
     "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected", "splits"
 }  # fmt: skip
+# Values of options that are not used.
+_NOTHING = (None, [], {})
 # Everything that a training leaves in its folder besides the record itself.
 _FILES = (
     "plan.json",
@@ -101,11 +103,14 @@ def settings_of(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Where two settings differ: ``"training.epochs: 10, now 20"``."""
+    """Where two settings differ: ``"training.epochs: 10, now 20"``.
+
+    What `old` does not name was not there yet when it was written: an empty value is then no difference.
+    """
     found = []
     for key in [*old, *(key for key in new if key not in old)]:
         mine, theirs = old.get(key), new.get(key)
-        if mine == theirs:
+        if mine == theirs or (key not in old and theirs in _NOTHING):
             continue
         if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
             found += differences(mine, theirs, f"{prefix}{key}.")

@@ -31,3 +31,11 @@ def test_other_settings_are_named(tmp_path: Path):
     Run({"training": {"epochs": 10}}).save(tmp_path)
     with pytest.raises(PlanError, match=r"training\.epochs: 10, now 20"):
         Run.find(tmp_path, {"training": {"epochs": 20}})
+
+
+@pytest.mark.parametrize("empty", [None, [], {}])
+def test_an_option_that_is_newer_than_the_run_and_is_not_used_is_no_other_setting(empty, tmp_path: Path):
+    Run({"training": {"epochs": 10}}).save(tmp_path)
+    assert Run.find(tmp_path, {"training": {"epochs": 10, "newer": empty}, "newer": empty}) is not None
+    with pytest.raises(PlanError, match="newer: None, now 1"):
+        Run.find(tmp_path, {"training": {"epochs": 10, "newer": 1}})
