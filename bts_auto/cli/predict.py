@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bts_auto.cli import common
+
+if TYPE_CHECKING:
+    from bts_auto.events import Observer
+    from bts_auto.steps import Outcome
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,11 +22,21 @@ def main(argv: list[str] | None = None) -> int:
         "--watch", type=Path, metavar="DIR", help="a folder that fills: segment each case as it arrives, until Ctrl-C"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the masks")
+    _add_model(parser)
+    _add_how(parser)
+    _add_where(parser)
+    return common.run(parser, argv, _work)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model (default: what bts_ensemble chose, else the best trained)")
     model.add_argument("-c", "--configuration", metavar="NAME", help="this configuration")
     model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="these folds (default: all that are trained)")
     model.add_argument("--recipe", metavar="NAME", help="of this recipe")
     model.add_argument("-m", "--model", type=Path, metavar="PACKAGE", help="a model package or fold folder")
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--fast",
@@ -55,6 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument(
         "--part", type=common.part, metavar="I/N", help="only every N-th case, starting with the I-th (for job arrays)"
     )
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument(
         "--executor", metavar="NAME",
@@ -64,36 +82,35 @@ def main(argv: list[str] | None = None) -> int:
         "--scheduler", metavar="ADDRESS", help="of the Dask cluster that is to work: tcp://10.0.0.7:8786"
     )
 
-    def work(arguments: argparse.Namespace, observer):
-        from bts_auto import steps
 
-        return steps.predict(
-            arguments.watch or arguments.input,
-            arguments.output,
-            **common.place(arguments),
-            configuration=arguments.configuration,
-            folds=arguments.folds,
-            recipe=arguments.recipe,
-            model=arguments.model,
-            tta=not arguments.no_tta if arguments.tta_axes is None else arguments.tta_axes,
-            step_size=arguments.step_size,
-            tile=arguments.tile,
-            fast=arguments.fast,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            device=arguments.device,
-            save_probabilities=arguments.save_probabilities,
-            save_uncertainty=arguments.save_uncertainty,
-            mc_dropout=arguments.mc_dropout,
-            seed=arguments.seed,
-            preview=arguments.preview,
-            overwrite=arguments.overwrite,
-            nan_to_zero=arguments.nan_to_zero,
-            part=arguments.part,
-            watch=arguments.watch is not None,
-            executor=arguments.executor,
-            scheduler=arguments.scheduler,
-            observer=observer,
-        )
+def _work(arguments: argparse.Namespace, observer: Observer) -> Outcome:
+    from bts_auto import steps
 
-    return common.run(parser, argv, work)
+    return steps.predict(
+        arguments.watch or arguments.input,
+        arguments.output,
+        **common.place(arguments),
+        configuration=arguments.configuration,
+        folds=arguments.folds,
+        recipe=arguments.recipe,
+        model=arguments.model,
+        tta=not arguments.no_tta if arguments.tta_axes is None else arguments.tta_axes,
+        step_size=arguments.step_size,
+        tile=arguments.tile,
+        fast=arguments.fast,
+        engine=arguments.engine,
+        precision=arguments.precision,
+        device=arguments.device,
+        save_probabilities=arguments.save_probabilities,
+        save_uncertainty=arguments.save_uncertainty,
+        mc_dropout=arguments.mc_dropout,
+        seed=arguments.seed,
+        preview=arguments.preview,
+        overwrite=arguments.overwrite,
+        nan_to_zero=arguments.nan_to_zero,
+        part=arguments.part,
+        watch=arguments.watch is not None,
+        executor=arguments.executor,
+        scheduler=arguments.scheduler,
+        observer=observer,
+    )
