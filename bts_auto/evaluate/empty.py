@@ -33,7 +33,9 @@ class EmptyRule(Document):
         default="nan",
         description="one empty and the score undefined: not a number, or the worst (0, or distance_mm)",
     )
-    distance_mm: float = Field(default=BRATS_DIAGONAL_MM, gt=0, description="the worst distance, in mm")
+    distance_mm: float = Field(
+        default=BRATS_DIAGONAL_MM, gt=0, allow_inf_nan=False, description="the worst distance, in mm"
+    )
 
     def overlap(self, *, both: bool) -> float:
         """The value of an undefined score whose best is 1 and whose worst is 0."""

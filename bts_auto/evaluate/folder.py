@@ -89,8 +89,8 @@ def evaluate_folder(
     Returns
     -------
     Scores
-        Its failures name the cases that only one folder has, those on different grids, with unknown labels, or
-        unreadable.
+        Its failures name the cases on different grids, with unknown labels, or unreadable, then those that only one
+        folder has.
 
     Raises
     ------
@@ -111,9 +111,10 @@ def evaluate_folder(
     common = [case for case in mine if case in theirs]
     if not common:
         raise DataError(f"no case is also in {where}", where=predictions, mend="name masks of a case alike")
-    failures = [CaseFailure(case, f"has no reference in {where}") for case in mine if case not in theirs]
+    failures: list[CaseFailure] = []
+    alone = [CaseFailure(case, f"has no reference in {where}") for case in mine if case not in theirs]
     if expected:
-        failures += [CaseFailure(case, f"has no prediction in {predictions}") for case in theirs if case not in mine]
+        alone += [CaseFailure(case, f"has no prediction in {predictions}") for case in theirs if case not in mine]
     names = [one.name for one in named]
     work = functools.partial(score_files, labels=labels, regions=scored, metrics=names, empty=rule)
     found: dict[str, CaseScores] = {}
@@ -126,7 +127,8 @@ def evaluate_folder(
                 found[case] = outcome
             task.advance(case=case)
     cases = {case: found[case] for case in common if case in found}
-    return Scores(cases, tuple(names), tuple(scored), rule, sorted(failures, key=lambda failure: failure.case))
+    failures = [one for some in (failures, alone) for one in sorted(some, key=lambda failure: failure.case)]
+    return Scores(cases, tuple(names), tuple(scored), rule, failures)
 
 
 def _chosen_regions(

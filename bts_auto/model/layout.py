@@ -12,6 +12,17 @@ CONVERTED = "converted"
 FoldName = int | Literal["all"]
 
 
+def configuration_folder(results: Path, recipe: str, configuration: str) -> Path:
+    """Where the folds of a recipe's configuration lie below the results of its dataset."""
+    return results / f"{recipe}__{configuration}"
+
+
+def recipe_and_configuration(folder: Path) -> tuple[str, str]:
+    """What :func:`configuration_folder` was made of; a recipe's name holds no ``__``."""
+    recipe, _, configuration = folder.name.partition("__")
+    return recipe, configuration
+
+
 def fold_folder(results: Path, recipe: str, configuration: str, fold: FoldName) -> Path:
     """Where a fold lies below the results of its dataset."""
-    return results / f"{recipe}__{configuration}" / f"fold_{fold}"
+    return configuration_folder(results, recipe, configuration) / f"fold_{fold}"

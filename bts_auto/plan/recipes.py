@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +23,9 @@ _OPTIONAL = ("3d_fullres", "3d_lowres", "3d_cascade_fullres")
 _OF_ENSEMBLES = ("combiner", "folds", "postprocessing")
 
 
-# Part of a folder's name, beside "__" and ".".
-MemberName = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9]+([_-][a-zA-Z0-9]+)*$")]
+# Parts of a folder's name, beside "__" and ".".
+_WORD = "[a-zA-Z0-9]+([_-][a-zA-Z0-9]+)*"
+MemberName = Annotated[str, StringConstraints(pattern=f"^{_WORD}$")]
 
 
 class MemberRecipe(Document):
@@ -122,11 +124,29 @@ class Recipe(Document):
         Raises
         ------
         PlanError
-            For an unknown component or option, or a value that does not fit.
+            For an unknown component or option, a value that does not fit, what an ensemble has and this recipe, which
+            is none, has too, or a combiner that was made for another number of members.
         """
-        registry.options("combiner", self.combiner.name, self.combiner.options)
+        if not self.members and (self.combiner != Component(name="mean") or self.folds != "all" or self.postprocessing):
+            raise PlanError("'combiner', 'folds' and 'postprocessing' need 'members'", where=f"recipe '{self.name}'")
+        options = registry.options("combiner", self.combiner.name, self.combiner.options)
+        if self.members:
+            _check_count(options, len(self.members), where=f"recipe '{self.name}', combiner {self.combiner.name}")
         for rule in self.postprocessing:
             registry.options("postprocessing", rule.name, rule.options)
+
+
+def _check_count(options: Any, members: int, where: str) -> None:
+    """Refuse options of a combiner that name more, fewer or other members than there are."""
+    positions = getattr(options, "members", None)
+    weights = getattr(options, "weights", None)
+    if positions is not None and not all(0 <= position < members for position in positions.values()):
+        wrong = next(name for name, position in positions.items() if not 0 <= position < members)
+        raise PlanError(
+            f"'{wrong}' comes from member {positions[wrong]}", where=where, mend=f"count from 0 to {members - 1}"
+        )
+    if weights is not None and len(weights) != members:
+        raise PlanError(f"{len(weights)} weights for {members} members", where=where)
 
 
 def recipe_folder() -> Path:
@@ -140,6 +160,9 @@ def _read(path: Path) -> Recipe:
     values = read_json(path)
     if not isinstance(values, dict):
         raise PlanError("a recipe is a JSON object", where=path)
+    if not re.fullmatch(_WORD, path.stem):
+        mend = "rename it with letters, digits and single _ or -, since folders are called after it"
+        raise PlanError(f"'{path.stem}' is no name for a recipe", where=path, mend=mend)
     if values.get("name", path.stem) != path.stem:
         raise PlanError(f"the recipe calls itself '{values['name']}'", where=path, mend="name it like its file")
     return parse(Recipe, values | {"name": path.stem}, where=path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bts_auto.errors import BtsError, DataError, ModelError
 from bts_auto.events import SILENT, Observer
+from bts_auto.files import read_json, write_json
 from bts_auto.steps.place import Outcome, counted, locate, locate_for_model
 from bts_auto.steps.prediction import fold_names, trained
 
@@ -83,12 +84,20 @@ def _with_earlier_stages(results: Path, members: list[TrainedFold]) -> list[Trai
 def install_model(
     package: Path, *, dataset: str | int | None = None, workspace: Path | None = None, observer: Observer = SILENT
 ) -> Outcome:
-    """Unpack a model package into the results of a dataset."""
-    from bts_auto.model.package import install_package, open_package
+    """Unpack a model package into the results of a dataset, with the choice that it holds where none is there yet."""
+    from bts_auto.ensemble.best import BEST_FILE
+    from bts_auto.model.package import install_package, open_package, package_documents
 
     place = locate_for_model(dataset, workspace, lambda: open_package(package)[0].plan.dataset_name, observer)
+    chosen = package_documents(package).get(BEST_FILE)
     folds = install_package(package, place.results)
     lines = tuple(f"installed: {fold.folder}" for fold in folds)
+    best = place.results / BEST_FILE
+    if chosen is not None and not best.exists():
+        write_json(best, chosen)
+        lines += (f"and how they are combined: {best}",)
+    elif chosen is not None and read_json(best) != chosen:
+        observer.warn(f"{best} stays: the package combines its folds in another way; bts_predict -m {package} does so")
     return Outcome(len(folds), (), {"folds": [str(fold.folder) for fold in folds]}, lines)
 
 

@@ -238,24 +238,35 @@ def fold_names(folds: Sequence[str | int] | None) -> list[Any] | None:
 
 def trained(results: Path, recipe: str | None, configuration: str | None) -> tuple[str, str]:
     """The recipe and configuration that are meant; of several that are trained, the one that validated best."""
-    from bts_auto.model.layout import WEIGHTS_FILE
+    from bts_auto.model.layout import WEIGHTS_FILE, recipe_and_configuration
 
-    there = sorted({tuple(path.parts[-3].split("__")) for path in results.glob(f"*__*/fold_*/{WEIGHTS_FILE}")})
-    fitting = [(r, c) for r, c in there if recipe in (None, r) and configuration in (None, c)]
+    weights = results.glob(f"*__*/fold_*/{WEIGHTS_FILE}")
+    there = sorted({recipe_and_configuration(path.parent.parent) for path in weights})
+    # A member of an ensemble is asked for as ENSEMBLE:MEMBER, and lies under ENSEMBLE.MEMBER.
+    wanted = None if recipe is None else recipe.replace(":", ".")
+    fitting = [(r, c) for r, c in there if wanted in (None, r) and configuration in (None, c)]
     if not fitting:
         names = ", ".join(f"{r} {c}" for r, c in there) or "nothing"
-        wanted = " ".join(filter(None, (recipe, configuration))) or "model"
-        raise ModelError(f"no {wanted} is trained", where=results, mend=f"trained: {names}; train with bts_train")
-    return max(
-        fitting, key=lambda one: (_validation_dice(results, *one), one[0] == DEFAULT_RECIPE, one[1] == "3d_fullres")
-    )
+        mend = f"trained: {names}; train with bts_train"
+        if any(r.startswith(f"{recipe}.") for r, _ in there):
+            mend = f"its members are: bts_ensemble --recipe {recipe} chooses them together for bts_predict"
+        missing = " ".join(filter(None, (recipe, configuration))) or "model"
+        raise ModelError(f"no {missing} is trained", where=results, mend=mend)
+    dice = _validation_dice(results, fitting)
+    return max(fitting, key=lambda one: (dice[one], one[0] == DEFAULT_RECIPE, one[1] == "3d_fullres"))
 
 
-def _validation_dice(results: Path, recipe: str, configuration: str) -> float:
-    """Mean validation Dice over folds that have been validated; -1 without any."""
+def _validation_dice(results: Path, candidates: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """Mean validation Dice of each over its validated folds and the regions that all of them have; -1 without any."""
     from bts_auto.evaluate.scores import Scores
+    from bts_auto.model.layout import configuration_folder
 
-    found = [
-        Scores.load(path).mean() for path in results.glob(f"{recipe}__{configuration}/fold_*/validation/scores.json")
-    ]
-    return sum(found) / len(found) if found else -1.0
+    scores = {
+        one: [Scores.load(path) for path in configuration_folder(results, *one).glob("fold_*/validation/scores.json")]
+        for one in candidates
+    }
+    every = [set(fold.regions) for folds in scores.values() for fold in folds]
+    # What was trained on regions has no scores of the labels that they hold.
+    shared = sorted(set.intersection(*every)) if every else []
+    means = {one: [fold.mean(regions=shared or None) for fold in folds] for one, folds in scores.items()}
+    return {one: sum(found) / len(found) if found else -1.0 for one, found in means.items()}

@@ -27,7 +27,7 @@ _NOT_COMPARED = {
     "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected", "splits"
 }  # fmt: skip
 # Values of options that are not used.
-_NOTHING = (None, [], {})
+_NOTHING: tuple[Any, ...] = (None, [], {})
 # Everything that a training leaves in its folder besides the record itself.
 _FILES = (
     "plan.json",

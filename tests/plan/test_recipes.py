@@ -102,12 +102,26 @@ def test_an_ensemble_may_be_extended_through_several_recipes(tmp_path: Path):
         ({"members": {"a": {}}}, "no ensemble"),
         ({"members": {"a__b": {}, "c": {}}}, "a__b"),
         ({"members": {"a": {}, "b": {}}, "combiner": {"name": "stapel"}}, "did you mean 'staple'"),
+        ({"extends": "default", "combiner": {"name": "vote"}}, "need 'members'"),
+        (
+            {"members": {"a": {}, "b": {}}, "combiner": {"name": "weighted", "options": {"weights": [1, 1, 1]}}},
+            "3 weights for 2 members",
+        ),
+        (
+            {"members": {"a": {}, "b": {}}, "combiner": {"name": "region_channels", "options": {"members": {"WT": 2}}}},
+            "'WT' comes from member 2",
+        ),
         ({"members": {"a": {}, "b": {}}, "postprocessing": [{"name": "small_region"}]}, "voxels"),
     ],
 )
 def test_an_ensemble_that_does_not_fit_is_refused(tmp_path: Path, fields: dict, words: str):
     with pytest.raises(PlanError, match=words):
         load_recipe(_write(tmp_path, "bad", **fields))
+
+
+def test_a_name_that_is_none_for_a_folder_is_refused(tmp_path: Path):
+    with pytest.raises(PlanError, match=r"'my__method' is no name .*rename"):
+        load_recipe(_write(tmp_path, "my__method"))
 
 
 def test_a_circle_is_refused(tmp_path: Path):

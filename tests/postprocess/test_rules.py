@@ -171,6 +171,17 @@ def test_nesting_takes_inner_regions_away_outside_their_outer_ones() -> None:
     assert (after[4, 2:8, 2:8] == 3).all()
 
 
+def test_nesting_leaves_alone_what_does_not_contradict_itself() -> None:
+    """Also where the rules before have painted otherwise than at one half."""
+    probabilities = np.zeros((3, *SHAPE), np.float32)
+    probabilities[0, 2:8], probabilities[1, 2:8], probabilities[2, 4:8] = 0.9, 0.8, 0.7
+    probabilities[0, 8:10] = 0.4
+    mask = REGIONS.decode(probabilities)
+    mask[8:10] = 1
+    mask[4:8] = 2
+    np.testing.assert_array_equal(_apply(mask, "nesting", REGIONS, given={"probabilities": probabilities}), mask)
+
+
 def test_outside_the_brain_nothing_stays() -> None:
     brain = np.zeros(SHAPE, bool)
     brain[:6] = True

@@ -58,6 +58,12 @@ def test_own_regions_refuse_integers_that_none_of_them_holds(place: Path) -> Non
         steps.evaluate(place / "a", place / "b", regions=["core=1,3"])
 
 
+def test_where_nothing_can_be_scored_a_case_that_both_folders_have_says_why(place: Path) -> None:
+    write_mask(place / "other/case_4.nii.gz", _mask(), Geometry(SHAPE, (3.0, 1.0, 1.0)))
+    with pytest.raises(DataError, match=r"the first, case_4: .*spacing"):
+        steps.evaluate(place / "other", place / "raw/labelsTr")
+
+
 def test_known_and_own_regions_are_scored_together(place: Path) -> None:
     outcome = steps.evaluate(place / "a", place / "raw/labelsTr", regions=["ET", "mine=1,2"])
     assert list(outcome.data["mean"]) == ["ET", "mine"]

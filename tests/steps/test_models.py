@@ -7,12 +7,13 @@ import pytest
 from bts_auto import steps
 from bts_auto.data.workspace import Workspace
 from bts_auto.errors import DataError
+from bts_auto.files import read_json, write_json
 from bts_auto.model.fold import TrainedFold
 from bts_auto.model.nnunet import export_nnunet
 from bts_auto.steps.place import locate_for_model
 from tests.model.test_package import package  # noqa: F401 - a fixture
 from tests.model.tiny import tiny_fold
-from tests.predict.test_folder import write_case
+from tests.predict.test_folder import Listening, write_case
 
 
 def named() -> str:
@@ -47,6 +48,25 @@ def test_a_package_is_installed_into_an_empty_workspace(package: Path, tmp_path:
     (name,) = Workspace.locate(workspace).datasets()
     assert name.startswith("Dataset005_")
     assert list((workspace / "results" / name).glob("*/fold_*/checkpoint.safetensors"))
+
+
+def test_the_choice_in_a_package_is_installed_with_it_unless_there_is_one(package: Path, tmp_path: Path):  # noqa: F811
+    workspace = tmp_path / "workspace"
+    steps.install_model(package, dataset=5, workspace=workspace)
+    (best,) = (workspace / "results").glob("*/best.json")
+    assert read_json(best) == {"members": 2}
+    write_json(best, {"members": 1})
+    listening = Listening()
+    steps.install_model(package, dataset=5, workspace=workspace, observer=listening)
+    assert read_json(best) == {"members": 1}
+    assert any("best.json stays" in one for one in listening.warnings)
+
+
+def test_scans_that_are_not_there_are_refused_before_anything_is_imported(tmp_path: Path):
+    source = export_nnunet([tiny_fold(tmp_path / "ours")], tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    with pytest.raises(DataError, match="--images"):
+        steps.import_nnunet_model(source, dataset=5, workspace=tmp_path / "workspace", images=tmp_path / "none")
+    assert not (tmp_path / "workspace").exists()
 
 
 @pytest.mark.parametrize("images", ["imagesTr", None])

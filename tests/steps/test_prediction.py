@@ -10,8 +10,12 @@ import pytest
 from bts_auto import steps
 from bts_auto.cli import predict as command
 from bts_auto.data.readers import read_mask
-from bts_auto.errors import BtsError, PlanError
+from bts_auto.errors import BtsError, ModelError, PlanError
+from bts_auto.evaluate.scores import Scores
+from bts_auto.files import write_json
+from bts_auto.model.layout import WEIGHTS_FILE
 from bts_auto.model.package import export_package
+from bts_auto.steps.prediction import trained
 from tests.model.tiny import tiny_fold
 from tests.predict.test_folder import Listening, write_case
 
@@ -81,6 +85,29 @@ def test_folds_of_a_package_can_be_chosen(package, images, tmp_path):
     assert made[0] == made[1]
     masks = [read_mask(tmp_path / name / "anna.nii.gz")[0] for name in ("one", "same")]
     np.testing.assert_array_equal(*masks)
+
+
+def scored(results, recipe, **dice):
+    """A trained fold with validation scores."""
+    folder = results / f"{recipe}__3d_fullres/fold_0"
+    write_json(folder / WEIGHTS_FILE, {})
+    one = {region: {"dice": value} for region, value in dice.items()}
+    Scores.of({"anna": one}).save(folder / "validation/scores.json")
+
+
+def test_of_what_is_trained_the_best_is_taken_by_what_all_were_scored_for(tmp_path):
+    scored(tmp_path, "default", necrosis=0.1, edema=0.2, WT=0.85, ET=0.7)
+    scored(tmp_path, "of_regions", WT=0.82, ET=0.66)
+    assert trained(tmp_path, None, None) == ("default", "3d_fullres")
+    assert trained(tmp_path, "of_regions", None) == ("of_regions", "3d_fullres")
+
+
+def test_a_member_of_an_ensemble_is_asked_for_as_it_is_trained(tmp_path):
+    scored(tmp_path, "both.one", WT=0.1)
+    scored(tmp_path, "both.two", WT=0.2)
+    assert trained(tmp_path, "both:one", None) == ("both.one", "3d_fullres")
+    with pytest.raises(ModelError, match="bts_ensemble --recipe both"):
+        trained(tmp_path, "both", None)
 
 
 def test_axes_are_sorted_and_each_counts_once(package, images, tmp_path):
