@@ -170,6 +170,20 @@ class Labels:
         known = {*self.known_values, self.ignore}
         return {int(v): int(n) for v, n in zip(found, counts, strict=True) if int(v) not in known}
 
+    def check_known(self, mask: np.ndarray, what: object) -> None:
+        """Refuse a mask with integers that the dataset does not know.
+
+        Raises
+        ------
+        DataError
+            It begins with `what` and names them with their voxel counts.
+        """
+        unknown = self.unknown(mask)
+        if unknown:
+            listed = ", ".join(f"{value} ({count} voxels)" for value, count in unknown.items())
+            known = ", ".join(map(str, self.known_values))
+            raise DataError(f"{what} has labels that the dataset does not know: {listed}", mend=f"known are {known}")
+
     def members(self) -> tuple[tuple[int, ...], ...]:
         """For each network channel the integers that belong to it."""
         return tuple(self.values[name] for name in self.outputs)

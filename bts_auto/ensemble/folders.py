@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bts_auto.combine.combiners import combine
-from bts_auto.combine.saved import find_probabilities, probabilities_exist
+from bts_auto.combine.saved import find_of_members, probabilities_exist
 from bts_auto.data.labels import Labels
 from bts_auto.data.readers import read_mask, write_mask
 from bts_auto.data.volume import Geometry
@@ -43,8 +43,9 @@ def combine_folders(
     """Combine the predictions of two or more folders, case by case.
 
     Without a `combiner` the mean of the probabilities is taken if every folder has them for every common case (see
-    :mod:`bts_auto.combine.saved`), else the majority of the masks; in a tie the label stands that the earliest folder
-    has. Which of the two it was is noted, and returned.
+    :mod:`bts_auto.combine.saved`), be they of the dataset's labels or of the regions made of them. Else the majority of
+    the masks is taken; in a tie the label stands that the earliest folder has. Which of the two it was is noted, and
+    returned.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def combine_folders(
     Returns
     -------
     Combined
-        Its failures name the cases that are not in every folder, on different grids or unreadable.
+        Its failures name the cases that are not in every folder, on different grids, with unknown labels or unreadable.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def combine_folders(
         raise DataError(f"no case is in all of {', '.join(map(str, places))}", mend="name masks of a case alike")
     failures = _missing(places, found)
     chosen, reason = _choose(places, common, labels, combiner)
-    observer.note(f"Combining {len(common)} cases of {len(places)} folders by {chosen}: {reason}")
+    observer.note(f"Combining {len(places)} folders by {chosen}: {reason}")
     done = []
     for case in observer.track(common, "Combining"):
         try:
@@ -125,20 +126,27 @@ def _combine_case(
     options: dict[str, Any] | None,
     labels: Labels,
 ) -> tuple[np.ndarray, Geometry]:
-    first, geometry = read_mask(paths[0])
-    masks = [labels.from_submission(first)]
-    for path in paths[1:]:
-        mask, other = read_mask(path)
-        differences = geometry.differences(other)
+    masks, geometry = _read_masks(paths, labels)
+    if not uses_probabilities(chosen):
+        return combine(chosen, masks, labels, options), geometry
+    joined, sources = find_of_members(places, case, labels)
+    for place, source in zip(places, sources, strict=True):
+        if source.shape != geometry.size:
+            raise DataError(f"its probabilities do not lie on the grid of the mask, {geometry.size}", where=place)
+    return combine_sources(chosen, sources, joined, options), geometry
+
+
+def _read_masks(paths: Sequence[Path], labels: Labels) -> tuple[list[np.ndarray], Geometry]:
+    """One case's mask of each folder in the dataset's own integers, and the grid that they share."""
+    masks = []
+    shared: Geometry | None = None
+    for path in paths:
+        mask, geometry = read_mask(path)
+        shared = shared or geometry
+        differences = shared.differences(geometry)
         if differences:
             raise DataError(f"{paths[0]} and {path} lie on different grids: {'; '.join(differences)}")
         masks.append(labels.from_submission(mask))
-    if not uses_probabilities(chosen):
-        return combine(chosen, masks, labels, options), geometry
-    sources = []
-    for place in places:
-        source = find_probabilities(place, case, labels)
-        if source is None or source.shape != geometry.size:
-            raise DataError(f"its probabilities do not lie on the grid of the mask, {geometry.size}", where=place)
-        sources.append(source)
-    return combine_sources(chosen, sources, labels, options), geometry
+        labels.check_known(masks[-1], path)
+    assert shared is not None
+    return masks, shared

@@ -195,11 +195,7 @@ def score_files(
         raise DataError(f"prediction and reference lie on different grids: {'; '.join(differences)}")
     mine, theirs = labels.from_submission(mine), labels.from_submission(theirs)
     for what, mask in (("prediction", mine), ("reference", theirs)):
-        unknown = labels.unknown(mask)
-        if unknown:
-            listed = ", ".join(f"{value} ({count} voxels)" for value, count in unknown.items())
-            known = ", ".join(map(str, labels.known_values))
-            raise DataError(f"{what} has labels that the dataset does not know: {listed}", mend=f"known are {known}")
+        labels.check_known(mask, what)
     told = None
     if annotated is not None:
         same = indistinct(labels, annotated)

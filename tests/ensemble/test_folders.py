@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bts_auto.combine.cache import CACHE_ENDING, write_cache
+from bts_auto.combine.saved import probability_images
 from bts_auto.data.labels import Labels
-from bts_auto.data.readers import read_mask, write_mask
+from bts_auto.data.readers import read_mask, write_map, write_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.folders import combine_folders
 from bts_auto.errors import DataError
@@ -45,6 +47,20 @@ def _save_probabilities(folder: Path, number: int, confidence: float) -> None:
     np.savez_compressed(folder / f"case_{number}.npz", probabilities=array)
 
 
+def _save_regions(folder: Path, number: int, kind: str, confidence: float) -> None:
+    """Our cache or images of a network that was trained on WT, TC and ET, sure of the mask beside it."""
+    mask, _ = read_mask(folder / f"case_{number}.nii.gz")
+    regions = LABELS.as_regions()
+    channels = [np.where(np.isin(mask, one), confidence, 1 - confidence) for one in regions.members()]
+    if kind == "cache":
+        box = tuple(slice(0, n) for n in SHAPE)
+        path = folder / f"case_{number}{CACHE_ENDING}"
+        write_cache(path, channels, outputs=regions.outputs, box=box, shape=SHAPE)
+        return
+    for path, channel in zip(probability_images(folder, f"case_{number}", regions), channels, strict=True):
+        write_map(path, channel.astype(np.float32), GEOMETRY)
+
+
 def test_masks_are_voted_on_and_it_says_so(folders: list[Path], tmp_path: Path) -> None:
     notes = Notes()
     done = combine_folders(folders, tmp_path / "out", LABELS, observer=notes)
@@ -66,6 +82,27 @@ def test_probabilities_are_averaged_where_all_have_them(folders: list[Path], tmp
     assert done.combiner == "mean"
     assert "every folder has probabilities" in notes.lines[0]
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / "case_1.nii.gz")[0], truth(1))
+
+
+def test_members_of_regions_are_averaged_with_members_of_labels(folders: list[Path], tmp_path: Path) -> None:
+    _save_regions(folders[0], 0, "cache", 0.9), _save_regions(folders[0], 1, "images", 0.9)
+    for number in range(2):
+        _save_probabilities(folders[2], number, 0.6)  # sees background everywhere, but is less sure
+    done = combine_folders([folders[0], folders[2]], tmp_path / "out", LABELS)
+    assert (done.combiner, done.failures) == ("mean", [])
+    for number in range(2):
+        np.testing.assert_array_equal(read_mask(tmp_path / "out" / f"case_{number}.nii.gz")[0], truth(number))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_integers_that_the_dataset_does_not_know_are_refused(folders: list[Path], tmp_path: Path, place: int) -> None:
+    strange = truth(0)
+    strange[0, 0, :3], strange[0, 1, :7] = 4, 9
+    write_mask(folders[place] / "case_0.nii.gz", strange, GEOMETRY)
+    done = combine_folders(folders, tmp_path / "out", LABELS)
+    assert done.cases == ["case_1"]
+    assert f"{folders[place]}/case_0.nii.gz has labels" in done.failures[0].reason
+    assert "4 (3 voxels), 9 (7 voxels)" in done.failures[0].reason
 
 
 def test_one_missing_probability_means_voting_throughout(folders: list[Path], tmp_path: Path) -> None:
