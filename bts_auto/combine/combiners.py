@@ -107,12 +107,13 @@ def _region_channels(members: Sequence[np.ndarray], labels: Labels, options: Any
 
 def _chosen(members: Sequence[np.ndarray], labels: Labels, options: Any) -> list[np.ndarray]:
     """For each foreground label or region the member that it is taken from."""
-    if set(options.members) ^ set(labels.foreground):
+    wanted = {labels.declared(name) or name: position for name, position in options.members.items()}
+    if set(wanted) ^ set(labels.foreground):
         raise PlanError(f"needs one member for each of {', '.join(labels.foreground)}", where="combiner by_region")
-    for name, position in options.members.items():
+    for name, position in wanted.items():
         if not 0 <= position < len(members):
             raise PlanError(f"takes '{name}' from member {position} of {len(members)}", where="combiner by_region")
-    return [members[options.members[name]] for name in labels.foreground]
+    return [members[wanted[name]] for name in labels.foreground]
 
 
 mean = Combiner("probabilities", lambda members, labels, options: pool.mean(members))

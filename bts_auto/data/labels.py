@@ -21,6 +21,12 @@ _NON_ENHANCING = ("non_enhancing", "nonenhancing", "non_enhancing_tumor", "non_e
 _CYSTIC = ("cystic", "cystic_component", "cyst", "cc")
 _EDEMA = ("edema", "ed", "peritumoral", "peritumoral_edema", "snfh", "peritumoral_edematous_invaded_tissue")
 _ENHANCING = ("enhancing", "et", "enhancing_tumor", "gd_enhancing_tumor", "enhancing_tumor_core", "at", "active_tumor")
+# Names of the nested regions, likewise, in datasets that declare them.
+_REGIONS = {
+    "WT": ("wt", "whole_tumor", "whole", "complete_tumor"),
+    "TC": ("tc", "tumor_core", "core"),
+    "ET": _ENHANCING,
+}
 # Left by surgery; BraTS counts it to none of WT, TC and ET.
 _CAVITY = ("resection_cavity", "cavity", "rc")
 
@@ -315,6 +321,13 @@ class Labels:
             tuple(i for i, name in enumerate(outputs) if name in self.parts and self.parts[name][0] in region)
             for region in self.members()
         )
+
+    def declared(self, name: str) -> str | None:
+        """The label or region that goes by a name: its own, whatever the case, or WT, TC or ET where it means one."""
+        plain = next((one for one in self.nameable() if one.lower() == name.lower()), None)
+        if plain is not None or not self.has_regions:
+            return plain
+        return next((one for one in self.foreground if _plain(one) in _REGIONS.get(name.upper(), ())), None)
 
     def nameable(self) -> dict[str, tuple[int, ...]]:
         """What rules may name: labels and regions, WT, TC and ET, and the label that a region was made of."""

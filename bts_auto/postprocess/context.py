@@ -38,7 +38,7 @@ class Context:
     outputs: Mapping[str, float] = field(default_factory=dict)
 
     def members(self, name: str) -> tuple[int, ...]:
-        """The integers of a label or region by name, whatever its case.
+        """The integers of a label or region by name (:meth:`bts_auto.data.labels.Labels.declared`).
 
         Raises
         ------
@@ -48,10 +48,9 @@ class Context:
         return self._find(name)[1]
 
     def _find(self, name: str) -> tuple[str, tuple[int, ...]]:
-        known = self.labels.nameable()
-        for one, members in known.items():
-            if one.lower() == name.lower():
-                return one, members
+        known, found = self.labels.nameable(), self.labels.declared(name)
+        if found is not None:
+            return found, known[found]
         raise PlanError(f"no label or region is called '{name}'", mend=f"the dataset has {', '.join(known)}")
 
     def painted(self, name: str) -> int:

@@ -30,8 +30,9 @@ def thresholds(mask: np.ndarray, context: Context, options: ThresholdsOptions) -
     if context.probabilities is None:
         raise PlanError("rule 'thresholds' needs the probabilities of the case")
     labels = context.labels
-    for name, value in options.values.items():
+    values = {labels.declared(name) or name: value for name, value in options.values.items()}
+    for name, value in values.items():
         if name not in labels.foreground or not 0 < value < 1:
             raise PlanError(f"no threshold {value} for '{name}'", mend=f"name one of {', '.join(labels.foreground)}")
-    limits = [options.values.get(name, _DEFAULT) for name in labels.foreground]
+    limits = [values.get(name, _DEFAULT) for name in labels.foreground]
     return labels.decode(context.probabilities, limits).astype(mask.dtype)

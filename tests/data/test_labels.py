@@ -149,3 +149,18 @@ def test_wrong_soft_labels_are_refused(soft) -> None:
 def test_soft_labels_need_regions() -> None:
     with pytest.raises(DataError, match="no region"):
         Labels.from_dataset({"labels": {"background": 0, "tumour": 1}, "soft_labels": {"tumour": {"1": 0.5}}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("ET", "enhancing tumor"),
+        ("wt", "whole tumor"),
+        ("TC", "Tumour core"),
+        ("WHOLE TUMOR", "whole tumor"),
+        ("NCR", None),
+    ],
+)
+def test_declared_regions_go_by_their_short_names_too(asked: str, found: str | None) -> None:
+    values = {"background": 0, "whole tumor": [1, 2, 3], "Tumour core": [1, 3], "enhancing tumor": [3]}
+    assert Labels.from_dataset({"labels": values, "regions_class_order": [2, 1, 3]}).declared(asked) == found

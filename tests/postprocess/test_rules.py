@@ -38,6 +38,16 @@ def _changed(before: np.ndarray, after: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(int(i) for i in at) for at in np.argwhere(before != after)]
 
 
+def test_a_rule_finds_declared_regions_by_their_short_names() -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:8, 2:8, 2:8] = 1
+    mask[3:5, 3:5, 3:5] = 2
+    mask[4, 4, 4] = 3
+    after = _apply(mask, "small_region", REGIONS, region="ET", voxels=2)
+    assert _changed(mask, after) == [(4, 4, 4)]
+    assert after[4, 4, 4] == 2
+
+
 def test_keep_largest_of_all_foreground() -> None:
     mask = _tumour()
     mask[14, 15, 15:18] = ENHANCING
