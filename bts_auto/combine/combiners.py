@@ -27,10 +27,13 @@ class Combiner:
         What it takes of each member, and what it returns.
     combine : callable
         ``(members, labels, options) -> array``. Probabilities have shape (k, z, y, x), label maps (z, y, x).
+    by_output : bool
+        Whether probabilities of one output alone may be given, since no output has a say in another's.
     """
 
     uses: Literal["probabilities", "masks"]
     combine: Callable[[Sequence[np.ndarray], Labels, Any], np.ndarray]
+    by_output: bool = False
 
 
 def combine(
@@ -69,6 +72,12 @@ def combine_probabilities(
     if chosen.uses != "probabilities":
         return pool.mean(members)
     return chosen.combine(members, labels, registry.options("combiner", name, options))
+
+
+def combines_by_output(name: str) -> bool:
+    """Whether :func:`combine_probabilities` may be given one output (1, z, y, x) after the other."""
+    chosen: Combiner = registry.component("combiner", name)
+    return chosen.by_output or chosen.uses != "probabilities"
 
 
 def painting(labels: Labels) -> tuple[list[tuple[int, ...]], list[int]]:
@@ -116,8 +125,10 @@ def _chosen(members: Sequence[np.ndarray], labels: Labels, options: Any) -> list
     return [members[wanted[name]] for name in labels.foreground]
 
 
-mean = Combiner("probabilities", lambda members, labels, options: pool.mean(members))
-weighted = Combiner("probabilities", lambda members, labels, options: pool.weighted(members, options.weights))
+mean = Combiner("probabilities", lambda members, labels, options: pool.mean(members), by_output=True)
+weighted = Combiner(
+    "probabilities", lambda members, labels, options: pool.weighted(members, options.weights), by_output=True
+)
 geometric = Combiner(
     "probabilities",
     lambda members, labels, options: pool.geometric_mean(members, options.weights, exclusive=not labels.has_regions),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
-from bts_auto.combine.saved import CacheSource, Source
+from bts_auto.combine.combiners import combine_probabilities, combines_by_output
+from bts_auto.combine.saved import ArraySource, CacheSource, Source
 from bts_auto.data.crop import bounding_box
 from bts_auto.data.labels import Labels
 from bts_auto.data.likeness import CaseLook, spacing_remarks
@@ -20,7 +21,7 @@ from bts_auto.ensemble.agreement import mean_of, predicted_dice
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.best import Best
 from bts_auto.ensemble.calibration import calibrated
-from bts_auto.ensemble.join import uses_probabilities
+from bts_auto.ensemble.join import join_sources, uses_probabilities
 from bts_auto.plan.schema import Plan
 from bts_auto.postprocess.context import need_probabilities
 from bts_auto.predict.entropy import entropy_of
@@ -133,7 +134,7 @@ class JointPredictor:
         regions = self.labels.tumour_regions() or {name: self.labels.values[name] for name in self.labels.foreground}
         calibration, box = self.best.calibration, bounding_box(brain)
         temperatures = {} if calibration is None else calibration.temperatures()
-        channels = (array[box] for _, array in self._mean(made))
+        channels = (array[box] for _, array in self._combined(made)())
         return predicted_dice(channels, made.mask[box], self.labels, regions, temperatures)
 
     def _remarks(self, volume: Volume, dice: dict[str, float] | None) -> tuple[str, ...]:
@@ -159,18 +160,48 @@ class JointPredictor:
         return CacheSource(CachedProbabilities(path), self.labels)
 
     def probabilities(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
-        """The members' mean probability of each label or region in the scan's grid, calibrated, one at a time."""
-        if self.best.calibration is None:
-            return self._mean(prediction)
-        return calibrated(lambda: self._mean(prediction), self.labels, self.best.calibration)
+        """The combined probability of each label or region in the scan's grid, calibrated, one at a time."""
+        combined = self._combined(prediction)
+        return combined() if self.best.calibration is None else calibrated(combined, self.labels, self.best.calibration)
 
-    def _mean(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+    def _combined(self, prediction: Prediction) -> Callable[[], Iterator[tuple[str, np.ndarray]]]:
+        """Yields what the chosen combiner makes of the members' probabilities, as often as it is called.
+
+        That is what the masks come from and what was calibrated; the mean where label maps are combined.
+        """
+        several = len(self.members) > 1
+        combiner, options = (self.best.combiner.name, self.best.combiner_options()) if several else ("mean", {})
+        if combines_by_output(combiner):
+            return lambda: self._by_output(prediction, combiner, options)
+        with tempfile.TemporaryDirectory(prefix="bts_predict_") as folder:
+            assert isinstance(prediction, _Joint)
+            kept = zip(self.members, prediction.members, strict=True)
+            sources = [self._whole(Path(folder) / f"{n}.npy", *one) for n, one in enumerate(kept)]
+            joined = join_sources(combiner, sources, self.labels, options)
+        return lambda: zip(self.labels.outputs, joined, strict=True)
+
+    def _by_output(
+        self, prediction: Prediction, combiner: str, options: dict[str, Any]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """The members' probabilities combined while one output of each is in memory."""
         assert isinstance(prediction, _Joint)
-        weights = np.asarray(self.best.weights or [1.0] * len(self.members), np.float32)
         streams = [self._stream(member, one) for member, one in zip(self.members, prediction.members, strict=True)]
         for together in zip(*streams, strict=True):
-            total = sum(weight * array for weight, (_, array) in zip(weights, together, strict=True))
-            yield together[0][0], total / weights.sum()
+            members = [array[None] for _, array in together]
+            yield together[0][0], combine_probabilities(combiner, members, self.labels, options)[0]
+
+    def _whole(self, path: Path, member: CasePredictor, prediction: Prediction) -> Source:
+        """All outputs of a member, on disk, so that memory does not grow with members."""
+        shape = (len(member.labels.outputs), *prediction.geometry.size)
+        stored = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        for channel, (_, array) in zip(stored, member.probabilities(prediction), strict=True):
+            channel[:] = array
+        return ArraySource(stored, path, member.labels, self.labels)
+
+    def _weights(self) -> tuple[float, ...]:
+        """How much each member's probabilities count; those that vote count alike."""
+        found = self.best.combiner_options().get("weights") if uses_probabilities(self.best.combiner.name) else None
+        return tuple(found) if found and len(self.members) > 1 else (1.0,) * len(self.members)
 
     def _stream(self, member: CasePredictor, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
         """A member's probabilities, one output of the common labels after the other."""
@@ -182,18 +213,19 @@ class JointPredictor:
         return ((name, np.sum([own[i] for i in several], axis=0)) for name, several in channels)
 
     def uncertainty(self, prediction: Prediction) -> np.ndarray:
-        """Entropy of the members' calibrated mean probability, 0 (sure) to 1."""
+        """Entropy of the calibrated combined probability, 0 (sure) to 1."""
         return entropy_of((array for _, array in self.probabilities(prediction)), self.labels)
 
     def mutual_information(self, prediction: Prediction) -> np.ndarray:
         """How much all folds, mirrored copies and members disagree, on the scale of the entropy.
 
-        As they answer, not calibrated. A member that was trained on plain labels among others that were trained on
-        regions counts as one answer, whose folds agree.
+        Of their mean, whatever combines them, as they answer, not calibrated. A member that was trained on plain labels
+        among others that were trained on regions counts as one answer, whose folds agree.
         """
         assert isinstance(prediction, _Joint)
-        total = entropy_of((array for _, array in self._mean(prediction)), self.labels)
-        weights = np.asarray(self.best.weights or [1.0] * len(self.members), np.float32)
+        weights = np.asarray(self._weights(), np.float32)
+        mean = self._by_output(prediction, "weighted", {"weights": self._weights()})
+        total = entropy_of((array for _, array in mean), self.labels)
         for weight, member, one in zip(weights / weights.sum(), self.members, prediction.members, strict=True):
             if member.labels.outputs == self.labels.outputs:
                 own = member.own_entropy(one)

@@ -12,8 +12,7 @@ import numpy as np
 
 from bts_auto import registry
 from bts_auto.combine.cache import CachedProbabilities
-from bts_auto.combine.combiners import combine
-from bts_auto.combine.probabilities import weighted
+from bts_auto.combine.combiners import combine, combine_probabilities
 from bts_auto.combine.saved import CacheSource
 from bts_auto.data.crop import bounding_box
 from bts_auto.data.labels import Labels
@@ -69,7 +68,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Told:
-    """A case in a box around all foreground: `mask` and `reference` (z, y, x), mean `probabilities` (k, z, y, x)."""
+    """A case in a box around all foreground: `mask`, `reference` (z, y, x), combined `probabilities` (k, z, y, x)."""
 
     mask: np.ndarray
     probabilities: np.ndarray
@@ -213,9 +212,7 @@ class Scorer:
         reference, geometry = read_reference(self._references[case])
         chosen = self._chosen(candidate, case)
         pooled = len(chosen) > 1 and uses_probabilities(candidate.combiner)
-        combiner, options = candidate.combiner, candidate.combiner_options()
-        if len(chosen) == 1:
-            combiner, options = "mean", {}
+        combiner, options = _combiner(candidate, chosen)
         labels, sources = self._sources(chosen, case) if pooled or probabilities else (self.labels, [])
         if pooled:
             mask = combine_sources(combiner, sources, labels, options)
@@ -240,7 +237,10 @@ class Scorer:
         return labels, [CacheSource(cached, labels) for cached in caches]
 
     def confidence_in(self, candidate: Candidate, rules: Rules, case: str) -> Told:
-        """What a candidate says of a case and how sure it is: its mask after `rules`, its members' mean probability."""
+        """What a candidate says of a case and how sure it is: its mask after `rules`, and its combined probability.
+
+        Members whose label maps are combined have no combined probability but their mean.
+        """
         full = arrange((*candidate.rules, *rules))
         mask, reference, geometry, context = self._case(candidate, case, need_probabilities(full))
         mask = apply_rules(mask, full, context)
@@ -249,9 +249,9 @@ class Scorer:
         box = _around(
             [*(source.active for source in sources), bounding_box((reference != 0) | (mask != 0))], geometry, ZONE_MM
         )
-        weights = candidate.weights if len(chosen) > 1 else None
-        mean = weighted((source.read(box) for source in sources), weights)
-        return Told(mask[box], mean, reference[box], labels, geometry.spacing)
+        combiner, options = _combiner(candidate, chosen)
+        combined = combine_probabilities(combiner, [source.read(box) for source in sources], labels, options)
+        return Told(mask[box], combined, reference[box], labels, geometry.spacing)
 
     def _labels_of(self, outputs: tuple[str, ...]) -> Labels:
         return self.labels if outputs == self.labels.outputs else self.labels.as_regions()
@@ -261,6 +261,11 @@ class Scorer:
         if not all(case in one.caches for one in chosen):
             return self.labels
         return Labels.common([self._labels_of(CachedProbabilities(one.caches[case]).outputs) for one in chosen])
+
+
+def _combiner(candidate: Candidate, chosen: Sequence[Trained]) -> tuple[str, dict[str, Any]]:
+    """How the members that answer for a case are combined; one that answers alone is taken as it is."""
+    return (candidate.combiner, candidate.combiner_options()) if len(chosen) > 1 else ("mean", {})
 
 
 def _threshold_search(rules: Rules) -> Component | None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from bts_auto.combine.cache import CACHE_ENDING, write_cache
+from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities, write_cache
+from bts_auto.combine.probabilities import geometric_mean
 from bts_auto.combine.temperature import SMALLEST, scale
 from bts_auto.data.labels import Labels
 from bts_auto.ensemble.best import Best
@@ -18,7 +19,7 @@ from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.clean import remove_caches
 from bts_auto.ensemble.discover import discover
 from bts_auto.ensemble.evidence import LEVELS, Evidence, near, region_probability
-from bts_auto.ensemble.scorer import Scorer
+from bts_auto.ensemble.scorer import Candidate, Scorer
 from bts_auto.ensemble.search import search_members, search_rules
 from bts_auto.evaluate.probability import reliability, reliability_of_counts
 from tests.ensemble.make_results import SHAPE, Results, predictions, truth
@@ -143,6 +144,27 @@ def test_the_choice_holds_temperatures_and_remembers_them(tmp_path: Path) -> Non
     assert best.calibration.regions["WT"].temperature > 1
     assert best.calibration.shared > 1
     assert Best.load(results.folder) == best
+
+
+@pytest.mark.parametrize(
+    ("combiner", "weights", "expected"),
+    [
+        ("weighted", (1.0, 0.0), lambda a, b: a),
+        ("geometric_mean", None, lambda a, b: geometric_mean([a, b])),
+        ("vote", None, lambda a, b: (a + b) / 2),
+    ],
+)
+def test_what_is_calibrated_is_what_the_combiner_makes(tmp_path: Path, combiner, weights, expected) -> None:
+    results = Results.make(tmp_path, 2)
+    results.add("a__2d", predictions(results, lambda mask, number: mask), certainty=0.9)
+    results.add("b__2d", predictions(results, lambda mask, number: np.roll(mask, 2, axis=0)), certainty=0.7)
+    trained, _ = discover(results.folder, ".nii.gz")
+    references = {case: files.mask for case, files in results.raw.training_cases().items()}
+    scorer = Scorer(trained, references, results.raw.labels, ("dice",))
+    told = scorer.confidence_in(Candidate((0, 1), combiner, weights), (), "case_00")
+    whole = tuple(slice(0, n) for n in SHAPE)
+    own = [CachedProbabilities(one.caches["case_00"]).read_box(whole) for one in trained]
+    np.testing.assert_allclose(told.probabilities, expected(*own), atol=1e-5)
 
 
 def test_without_probabilities_there_is_a_word_instead(tmp_path: Path) -> None:
