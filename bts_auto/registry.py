@@ -171,7 +171,11 @@ TABLE: dict[str, dict[str, Entry]] = {
     },
     "metric": {
         "assd": Entry("bts_auto.evaluate.distance:assd"),
+        "auroc": Entry("bts_auto.evaluate.probability_metrics:auroc"),
+        "average_precision": Entry("bts_auto.evaluate.probability_metrics:average_precision"),
+        "brier": Entry("bts_auto.evaluate.probability_metrics:brier"),
         "dice": Entry("bts_auto.evaluate.overlap:dice"),
+        "expected_calibration_error": Entry("bts_auto.evaluate.probability_metrics:expected_calibration_error"),
         "hd": Entry("bts_auto.evaluate.distance:hd"),
         "hd95": Entry("bts_auto.evaluate.distance:hd95"),
         "hd95_directed": Entry("bts_auto.evaluate.distance:hd95_directed"),

@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
             metrics=arguments.metrics,
             tolerances_mm=arguments.tolerance,
             lesions=arguments.lesions,
+            probabilities=arguments.probabilities,
             empty=arguments.empty,
             workers=arguments.workers,
             output=arguments.output,
@@ -74,6 +75,10 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lesions", nargs="+", default=[], metavar="TASK",
         help="add lesion-wise scores by the BraTS-2023 rules of GLI, SSA, PED, MEN or MET",
+    )  # fmt: skip
+    parser.add_argument(
+        "--probabilities", action="store_true",
+        help="add average precision, AUROC, calibration error and Brier score of the probabilities saved beside masks",
     )  # fmt: skip
     parser.add_argument(
         "--empty", default="nan", metavar="RULE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from bts_auto.evaluate.metric import NamedMetric, resolve
 from bts_auto.evaluate.pair import Pair, union_box
 
 CaseScores = dict[str, dict[str, float]]
+RegionProbability = Callable[[tuple[int, ...]], np.ndarray | None]
+"""The probability (z, y, x) of a region, given as its integers; None where it is not known."""
 
 
 def score_case(
@@ -25,6 +27,7 @@ def score_case(
     empty: str | Mapping | EmptyRule = "nan",
     ignore: int | None = None,
     told: Collection[str] | None = None,
+    probability: RegionProbability | None = None,
 ) -> CaseScores:
     """Score a label map against a reference.
 
@@ -45,6 +48,8 @@ def score_case(
     told : collection of str, optional
         The labels and regions that the reference tells; the scores of others are NaN whatever `empty` says. None: all
         of them.
+    probability : callable, optional
+        For scores of probabilities, which are NaN without.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def score_case(
         raise ValueError(f"label maps of shapes {prediction.shape} and {reference.shape}")
     chosen = _resolved(metrics)
     rule = empty_rule(empty)
-    voxels = reference.size
+    voxels, whole = reference.size, reference
     if ignore is not None:
         ignored = reference == ignore
         voxels -= int(np.count_nonzero(ignored))
@@ -71,7 +76,10 @@ def score_case(
             continue
         mine, theirs = member_mask(prediction, members), member_mask(reference, members)
         levels = functools.partial(_levels, prediction, reference, members)
-        pair = Pair(mine, theirs, spacing, voxels=voxels, planar=planar, levels=levels)
+        judged = None
+        if probability is not None and (given := probability(members)) is not None:
+            judged = functools.partial(_judged, given, whole, members, ignore)
+        pair = Pair(mine, theirs, spacing, voxels=voxels, planar=planar, levels=levels, judged=judged)
         scores[name] = {one.name: one(pair, rule) for one in chosen}
     return scores
 
@@ -91,6 +99,17 @@ def _levels(
     ordered = np.array(sorted(members))
     maps = [np.where(np.isin(m, ordered), np.searchsorted(ordered, m) + 1, 0) for m in (prediction, reference)]
     return maps[0], maps[1], len(members)
+
+
+def _judged(
+    probability: np.ndarray, reference: np.ndarray, members: tuple[int, ...], ignore: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and truth of a region in the voxels that count."""
+    truth = member_mask(reference, members)
+    if ignore is None:
+        return probability.ravel(), truth.ravel()
+    counts = reference != ignore
+    return probability[counts], truth[counts]
 
 
 def member_mask(mask: np.ndarray, members: tuple[int, ...]) -> np.ndarray:

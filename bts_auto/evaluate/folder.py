@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from bts_auto import machine
 from bts_auto.data.labels import Labels
@@ -13,7 +14,7 @@ from bts_auto.data.partial import Annotated, indistinct, is_told
 from bts_auto.data.raters import Reference, read_reference
 from bts_auto.data.readers import SUFFIXES, read_mask
 from bts_auto.errors import BtsError, CaseFailure, DataError
-from bts_auto.evaluate.case import CaseScores, score_case
+from bts_auto.evaluate.case import CaseScores, RegionProbability, score_case
 from bts_auto.evaluate.empty import EmptyRule, empty_rule
 from bts_auto.evaluate.metric import resolve
 from bts_auto.evaluate.scores import Scores
@@ -34,10 +35,9 @@ def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, 
     endings = SUFFIXES if file_ending is None else (file_ending,)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        ending = next((e for e in endings if path.name.lower().endswith(e.lower())), None)
-        if ending is None or path.name.startswith(".") or not path.is_file():
+        case = case_of(path, endings)
+        if case is None or path.name.startswith(".") or not path.is_file():
             continue
-        case = path.name[: -len(ending)]
         if case in found:
             twins = f"{path.name} or {found[case].name}"
             raise DataError(f"case '{case}' is there twice", where=folder, mend=f"remove {twins}")
@@ -45,6 +45,12 @@ def find_masks(folder: Path | str, file_ending: str | None = None) -> dict[str, 
     if not found:
         raise DataError(f"no masks ({', '.join(endings)}) in this folder", where=folder)
     return found
+
+
+def case_of(mask: Path, endings: Sequence[str] = SUFFIXES) -> str | None:
+    """The case of a mask, its file's name without the ending; None where it has none of these endings."""
+    ending = next((e for e in endings if mask.name.lower().endswith(e.lower())), None)
+    return None if ending is None else mask.name[: -len(ending)]
 
 
 def evaluate_folder(
@@ -58,6 +64,7 @@ def evaluate_folder(
     partial: Mapping[str, tuple[str, ...]] | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
+    probabilities: Callable[[Path], RegionProbability] | None = None,
     file_ending: str | None = None,
     observer: Observer = SILENT,
 ) -> Scores:
@@ -85,6 +92,8 @@ def evaluate_folder(
         Cases scored side by side; default: the number of cores, at most 8.
     executor : Executor, optional
         Where to score them instead of in threads of this process.
+    probabilities : callable, optional
+        Gives what was saved of a case beside its mask, for scores of probabilities.
 
     Returns
     -------
@@ -116,7 +125,14 @@ def evaluate_folder(
     if expected:
         alone += [CaseFailure(case, f"has no prediction in {predictions}") for case in theirs if case not in mine]
     names = [one.name for one in named]
-    work = functools.partial(score_files, labels=labels, regions=scored, metrics=names, empty=rule)
+    how: dict[str, Any] = {
+        "labels": labels,
+        "regions": scored,
+        "metrics": names,
+        "empty": rule,
+        "probabilities": probabilities,
+    }
+    work = functools.partial(score_files, **how)
     found: dict[str, CaseScores] = {}
     with observer.task("Scoring", len(common)) as task:
         jobs = {c: (mine[c], theirs[c], (partial or {}).get(c)) for c in common}
@@ -179,6 +195,7 @@ def score_files(
     regions: Mapping[str, tuple[int, ...]],
     metrics: Sequence[str],
     empty: EmptyRule,
+    probabilities: Callable[[Path], RegionProbability] | None = None,
 ) -> CaseScores:
     """Score one label map on disk against another.
 
@@ -200,4 +217,15 @@ def score_files(
     if annotated is not None:
         same = indistinct(labels, annotated)
         told = [name for name, members in regions.items() if is_told(members, same)]
-    return score_case(mine, theirs, geometry.spacing, regions, metrics, empty=empty, ignore=labels.ignore, told=told)
+    probability = None if probabilities is None else probabilities(prediction)
+    return score_case(
+        mine,
+        theirs,
+        geometry.spacing,
+        regions,
+        metrics,
+        empty=empty,
+        ignore=labels.ignore,
+        told=told,
+        probability=probability,
+    )

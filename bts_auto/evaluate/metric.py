@@ -34,6 +34,8 @@ class Metric:
         The default of its one parameter; None: it has none.
     choices : tuple of str
         What a parameter in words may be.
+    of_probabilities : bool
+        Whether it scores saved probabilities, not the mask.
     """
 
     compute: Callable[..., float]
@@ -41,6 +43,7 @@ class Metric:
     better: Better
     parameter: float | str | None = None
     choices: tuple[str, ...] = ()
+    of_probabilities: bool = False
 
     @property
     def about(self) -> str:
@@ -67,9 +70,10 @@ def metric(
     better: Better = "higher",
     parameter: float | str | None = None,
     choices: tuple[str, ...] = (),
+    of_probabilities: bool = False,
 ) -> Callable[[Callable[..., float]], Metric]:
     """Decorator that makes a :class:`Metric` of a function whose docstring states its definition and empty cases."""
-    return lambda compute: Metric(compute, unit, better, parameter, choices)
+    return lambda compute: Metric(compute, unit, better, parameter, choices, of_probabilities)
 
 
 def resolve(names: Iterable[str] | None = None) -> tuple[NamedMetric, ...]:

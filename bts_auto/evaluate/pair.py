@@ -31,6 +31,8 @@ class Pair:
     levels : callable, optional
         Gives both as maps of levels 0 to n, and n, for scores of regions in which integers count raters; default: the
         masks themselves, one level.
+    judged : callable, optional
+        Gives the region's probability and truth in every voxel that counts, flat, for scores of probabilities.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Pair:
         voxels: int | None = None,
         planar: bool | None = None,
         levels: Callable[[], tuple[np.ndarray, np.ndarray, int]] | None = None,
+        judged: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         if prediction.shape != reference.shape:
             raise ValueError(f"masks of shapes {prediction.shape} and {reference.shape}")
@@ -57,6 +60,7 @@ class Pair:
         self.planar = prediction.ndim == 3 and prediction.shape[0] == 1 if planar is None else planar
         self._kept: dict[Any, Any] = {}
         self._levels = levels
+        self.judged = judged
         if self.planar:
             plane = self.prediction.shape[1:]
             self.prediction, self.reference = self.prediction.reshape(plane), self.reference.reshape(plane)

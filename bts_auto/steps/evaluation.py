@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from bts_auto.steps.place import Outcome, counted, locate
 if TYPE_CHECKING:
     from bts_auto.data.labels import Labels
     from bts_auto.data.raters import Reference
+    from bts_auto.evaluate.case import RegionProbability
     from bts_auto.evaluate.scores import Scores
 
 SCORES_FILE = "scores.json"
@@ -33,6 +35,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     tolerances_mm: Sequence[float] = (),
     lesions: Sequence[str] = (),
+    probabilities: bool = False,
     empty: str | Mapping[str, Any] = "nan",
     workers: int | None = None,
     output: Path | None = None,
@@ -58,6 +61,9 @@ def evaluate(
         Adds the normalised surface Dice at each of them.
     lesions : sequence of str
         Adds lesion-wise Dice, HD95 and F1 by the BraTS-2023 rules of each of these tasks (GLI, SSA, PED, MEN, MET).
+    probabilities : bool
+        Adds average precision, AUROC, expected calibration error and Brier score of the probabilities that lie beside
+        the masks (``bts_predict --save-probabilities``, the validation's, or nnU-Net's npz).
     empty : str or mapping
         What undefined scores are (:func:`bts_auto.evaluate.empty.empty_rule`).
     workers : int, optional
@@ -75,14 +81,14 @@ def evaluate(
     from bts_auto.evaluate.folder import evaluate_folder, find_masks
     from bts_auto.evaluate.metric import resolve
 
-    rule, wanted = empty_rule(empty), _metrics(metrics, tolerances_mm, lesions)
-    resolve(wanted)
+    rule, wanted = empty_rule(empty), _metrics(metrics, tolerances_mm, lesions, probabilities)
+    judged = any(one.metric.of_probabilities for one in resolve(wanted))
     if workers is not None and workers < 1:
         raise PlanError(f"{workers} workers", where="-np", mend="give 1 or more")
     folders = [predictions] if isinstance(predictions, Path) else list(predictions or ())
     for folder in folders if references is None else [*folders, references]:
         find_masks(folder)
-    known, partial, truth, folders = _subjects(folders, references, labels, regions, dataset, workspace, observer)
+    known, annotated, truth, folders = _subjects(folders, references, labels, regions, dataset, workspace, observer)
     chosen = _regions(known, regions)
     scored: dict[str, tuple[Path, Scores]] = {}
     for name, folder in zip(_names(folders), folders, strict=True):
@@ -93,8 +99,9 @@ def evaluate(
             metrics=wanted,
             empty=rule,
             regions=chosen,
-            partial=partial,
+            partial=annotated,
             workers=workers,
+            probabilities=partial(_saved_probabilities, labels=known) if judged else None,
             observer=observer,
         )
         scored[name] = (folder, scores)
@@ -117,16 +124,42 @@ def metrics() -> Outcome:
     return Outcome(len(found), (), {"metrics": data}, aligned(rows, left=3))
 
 
-def _metrics(names: Sequence[str], tolerances_mm: Sequence[float], lesions: Sequence[str]) -> list[str]:
+def _metrics(
+    names: Sequence[str], tolerances_mm: Sequence[float], lesions: Sequence[str], probabilities: bool
+) -> list[str]:
     from bts_auto import registry
-    from bts_auto.evaluate.metric import DEFAULT_METRICS
+    from bts_auto.evaluate.metric import DEFAULT_METRICS, resolve
 
+    every = {one.name: one.metric for one in resolve(registry.names("metric"))}
     wanted = list(names or DEFAULT_METRICS)
     if "all" in wanted:
-        wanted = [*(name for name in wanted if name != "all"), *registry.names("metric")]
+        of_masks = (name for name, one in every.items() if not one.of_probabilities)
+        wanted = [*(name for name in wanted if name != "all"), *of_masks]
+    if probabilities:
+        wanted += [name for name, one in every.items() if one.of_probabilities]
     wanted += [f"nsd@{tolerance:g}" for tolerance in tolerances_mm]
     wanted += [f"{kind}@{task.upper()}" for task in lesions for kind in ("lesion_dice", "lesion_hd95", "lesion_f1")]
     return list(dict.fromkeys(wanted))
+
+
+def _saved_probabilities(mask: Path, labels: Labels) -> RegionProbability:
+    """Looks up the probability of a region in what was saved beside a mask.
+
+    Raises
+    ------
+    DataError
+        When nothing was saved.
+    """
+    from bts_auto.combine.saved import find_of_members, probabilities_exist
+    from bts_auto.ensemble.evidence import region_probability
+    from bts_auto.evaluate.folder import case_of
+
+    case = case_of(mask) or mask.name
+    if not probabilities_exist(mask.parent, case, labels):
+        raise DataError("no probabilities beside the mask", mend="make them with bts_predict --save-probabilities")
+    own, (source,) = find_of_members([mask.parent], case, labels)
+    outputs = source.read([slice(0, size) for size in source.shape])
+    return lambda members: region_probability(outputs, own, members)
 
 
 def _subjects(

@@ -13,6 +13,7 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.readers import write_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.errors import DataError
+from bts_auto.evaluate import probability
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.folder import evaluate_folder
 from bts_auto.evaluate.scores import Scores
@@ -51,6 +52,23 @@ def test_scores_labels_and_derived_regions_of_every_case(folders) -> None:
     assert scores.cases["case_0"]["WT"]["dice"] == 1
     assert scores.cases["case_1"]["WT"]["dice"] == pytest.approx(5 / 6)
     assert scores.mean("dice", ["WT"]) == pytest.approx((1 + 5 / 6 + 4 / 6) / 3)
+
+
+@pytest.mark.parametrize("name", ["average_precision", "auroc", "brier", "expected_calibration_error"])
+def test_probabilities_are_scored_in_voxels_that_count(name: str) -> None:
+    """As the functions do that are compared with scikit-learn; without any, there is no score."""
+    random = np.random.default_rng(0)
+    reference = _mask()
+    reference[0] = 9
+    given = {(1, 2, 3): random.integers(0, 256, SHAPE) / 255, (3,): random.integers(0, 256, SHAPE) / 255}
+    regions = {"WT": (1, 2, 3), "ET": (3,), "other": (1,)}
+    found = score_case(_mask(1), reference, (1.0,) * 3, regions, [name], ignore=9, probability=given.get)
+    counts = reference != 9
+    for region, values in list(regions.items())[:2]:
+        truth = np.isin(reference[counts], values)
+        expected = getattr(probability, name)(given[values][counts], truth)
+        assert found[region][name] == pytest.approx(expected, abs=2e-5)
+    assert math.isnan(found["other"][name])
 
 
 def test_the_number_of_workers_changes_nothing(folders) -> None:

@@ -22,11 +22,17 @@ def _cube(filled: bool = True) -> np.ndarray:
     return mask
 
 
+def _pair(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> Pair:
+    """Of masks, with probabilities that are as sure."""
+    sure = prediction.ravel().astype(np.float32)
+    return Pair(prediction, reference, spacing, judged=lambda: (sure, reference.ravel()))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_perfection_is_the_best_value(name: str) -> None:
     (one,) = resolve([name])
     best = {"higher": 1.0, "lower": 0.0}.get(one.metric.better)
-    found = one(Pair(_cube(), _cube(), (2.0, 1.0, 1.0)), EMPTY_RULES["nan"])
+    found = one(_pair(_cube(), _cube(), (2.0, 1.0, 1.0)), EMPTY_RULES["nan"])
     assert best is None or found == best
 
 
@@ -43,7 +49,7 @@ def test_states_its_definition_its_empty_cases_and_its_source(name: str) -> None
 @pytest.mark.parametrize("filled", [(False, False), (True, False), (False, True)])
 def test_the_brats_rule_leaves_no_score_undefined(name: str, filled: tuple[bool, bool]) -> None:
     (one,) = resolve([name])
-    found = one(Pair(_cube(filled[0]), _cube(filled[1]), (1.0, 1.0, 1.0)), EMPTY_RULES["brats"])
+    found = one(_pair(_cube(filled[0]), _cube(filled[1]), (1.0, 1.0, 1.0)), EMPTY_RULES["brats"])
     assert math.isfinite(found) or name == "relative_volume_error"
 
 
@@ -52,7 +58,7 @@ def test_one_slice_is_scored(name: str) -> None:
     (one,) = resolve([name])
     mask = np.zeros((1, 9, 9), bool)
     mask[0, 2:7, 2:7] = True
-    assert math.isfinite(one(Pair(mask, np.roll(mask, 1, 2), (5.0, 1.0, 1.0)), EMPTY_RULES["nan"]))
+    assert math.isfinite(one(_pair(mask, np.roll(mask, 1, 2), (5.0, 1.0, 1.0)), EMPTY_RULES["nan"]))
 
 
 def test_a_parameter_follows_the_name() -> None:

@@ -181,3 +181,18 @@ def test_metrics_are_listed_with_their_definitions() -> None:
     listed = steps.metrics().data["metrics"]
     assert listed["hd95"]["unit"] == "mm"
     assert "surface-distance" in listed["hd95"]["about"]
+
+
+def test_probabilities_beside_the_masks_are_scored(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(N):
+        shown = np.where([_mask() == value for value in range(4)], 0.9, 0.1 / 3)
+        np.savez(place / f"a/case_{number}.npz", probabilities=shown.astype(np.float32))
+    assert (
+        main(["-p", "a", "-g", "raw/labelsTr", "--probabilities", "--metrics", "dice", "--json", "--regions", "ET"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)["mean"]["ET"]
+    assert found["auroc"] == found["average_precision"] == 1.0
+    assert found["brier"] < 0.01
+    assert main(["-p", "b", "-g", "raw/labelsTr", "--probabilities"]) == 2
+    assert "bts_predict --save-probabilities" in capsys.readouterr().err
