@@ -20,7 +20,7 @@ from bts_auto.ensemble.ranking import METRICS, RankingRule, mean_dice
 from bts_auto.ensemble.scorer import Candidate, Rules, Scorer
 from bts_auto.ensemble.search import Ranked, search_members, search_rules
 from bts_auto.errors import DataError
-from bts_auto.events import SILENT, Observer
+from bts_auto.events import SILENT, Observer, Task
 from bts_auto.plan.recipes import Recipe
 from bts_auto.plan.schema import Component
 from bts_auto.postprocess.context import arrange
@@ -94,11 +94,10 @@ def choose(
         note(f"post-processing is not searched: {asked}")
     if len(trained) > 1 and not all(one.has_probabilities for one in trained):
         note("not every member has cached probabilities: members vote, three at a time (a vote of two is the first)")
-    with observer.task("Choosing", 4, "step") as task:
-        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles)
+    with observer.task("Choosing", 3 + len(_groups(scorer.cases)), "step") as task:
+        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles, task)
         task.advance()
-        nested = _nested_score(scorer, rule, searched, ensembles)
-        task.advance()
+        nested = _nested_score(scorer, rule, searched, ensembles, task)
         calibration, agreement = assess(scorer, ranked.candidates[0], rules, note)
         task.advance()
         look = look_at_training(raw, note)
@@ -138,25 +137,34 @@ def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[lis
 
 
 def _search(
-    scorer: Scorer, cases: Sequence[str], rule: RankingRule, searched: bool, ensembles: Sequence[Recipe]
+    scorer: Scorer, cases: Sequence[str], rule: RankingRule, searched: bool, ensembles: Sequence[Recipe], task: Task
 ) -> tuple[Ranked, Rules, list[TriedRule]]:
+    """The best members and post-processing on `cases`; `task` hears of each round of post-processing."""
     ranked = search_members(scorer, cases, rule, ensemble_candidates(ensembles, scorer, cases)[0])
-    rules, tried = search_rules(scorer, ranked.candidates[0], cases) if searched else ((), [])
+    if not searched:
+        return ranked, (), []
+    rules, tried = search_rules(scorer, ranked.candidates[0], cases, lambda number: task.advance(0, round=number + 1))
     return ranked, rules, tried
 
 
-def _nested_score(scorer: Scorer, rule: RankingRule, searched: bool, ensembles: Sequence[Recipe]) -> float | None:
-    """Mean Dice of choices that were each made without the cases they are scored on; None with fewer than two cases."""
-    cases = scorer.cases
+def _groups(cases: Sequence[str]) -> list[list[str]]:
+    """The cases that are left out together where the choice is made again; none with fewer than two cases."""
     if len(cases) < 2:
-        return None
+        return []
+    return [[cases[i] for i in part] for part in np.array_split(np.arange(len(cases)), min(_NESTED_GROUPS, len(cases)))]
+
+
+def _nested_score(
+    scorer: Scorer, rule: RankingRule, searched: bool, ensembles: Sequence[Recipe], task: Task
+) -> float | None:
+    """Mean Dice of choices that were each made without the cases they are scored on; None with fewer than two cases."""
     parts = []
-    for group in np.array_split(np.arange(len(cases)), min(_NESTED_GROUPS, len(cases))):
-        held_out = [cases[i] for i in group]
-        others = [case for case in cases if case not in held_out]
-        ranked, rules, _ = _search(scorer, others, rule, searched, ensembles)
+    for held_out in _groups(scorer.cases):
+        others = [case for case in scorer.cases if case not in held_out]
+        ranked, rules, _ = _search(scorer, others, rule, searched, ensembles, task)
         parts.append(scorer.scores(ranked.candidates[0], rules, held_out))
-    return mean_dice(np.concatenate(parts), scorer.metrics)
+        task.advance()
+    return mean_dice(np.concatenate(parts), scorer.metrics) if parts else None
 
 
 def _best(

@@ -14,6 +14,7 @@ from bts_auto.ensemble.best import Best
 from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.ranking import mean_ranks
 from bts_auto.errors import DataError, PlanError
+from bts_auto.events import Observer, Task
 from tests.ensemble.make_results import Results, predictions, truth
 
 
@@ -179,6 +180,31 @@ def test_ranking_as_brats_does(results: Results) -> None:
     values = [candidate.value for candidate in best.candidates]
     assert values == sorted(values)
     assert 1 <= values[0] < 2
+
+
+class _Heard(Observer, Task):
+    """Keeps how much work was announced and done, and which rounds of post-processing it heard of."""
+
+    def __init__(self) -> None:
+        self.total, self.done = 0, 0
+        self.rounds: list[object] = []
+
+    def task(self, title: str, total: int | None = None, unit: str = "case") -> Task:
+        self.total += total or 0
+        return self
+
+    def advance(self, parts: int = 1, **fields: object) -> None:
+        self.done += parts
+        self.rounds += fields.values()
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_progress_is_told_by_group_of_cases_and_round_of_post_processing(results: Results, search: bool) -> None:
+    results.add("default__2d", predictions(results, _with_specks))
+    heard = _Heard()
+    choose(results.folder, results.raw, search=search, observer=heard)
+    assert (heard.total, heard.done) == (3 + len(results.cases), 3 + len(results.cases))
+    assert heard.rounds[:2] == ([1, 2] if search else [])
 
 
 def test_ranks_by_hand() -> None:
