@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from bts_auto.evaluate.metric import resolve
+
 RankingRule = Literal["mean_dice", "brats_ranking"]
 METRICS: dict[str, tuple[str, ...]] = {"mean_dice": ("dice",), "brats_ranking": ("dice", "hd95")}
-_LOWER_IS_BETTER = ("hd", "hd95", "hd95_pooled", "hd95_directed", "assd", "lesion_hd95")
 
 
 def mean_dice(scores: np.ndarray, metrics: tuple[str, ...]) -> float:
@@ -35,7 +36,7 @@ def mean_ranks(scores: np.ndarray, metrics: tuple[str, ...]) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    sign = np.array([1.0 if name in _LOWER_IS_BETTER else -1.0 for name in metrics])
+    sign = np.array([1.0 if one.metric.better == "lower" else -1.0 for one in resolve(metrics)])
     # Rounded, so that equal masks that were summed in another order share a rank.
     return rankdata(np.round(scores * sign, 9), axis=0).mean(axis=(1, 2, 3))
 
