@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bts_auto import registry
 from bts_auto.combine.combiners import combine
 from bts_auto.combine.saved import find_of_members, probabilities_exist
 from bts_auto.data.labels import Labels
@@ -68,18 +69,27 @@ def combine_folders(
     Raises
     ------
     DataError
-        With fewer than two folders, a folder without masks, no common case, or an asked-for mean without probabilities.
+        With fewer than two folders, one of them twice, a folder without masks, no common case, or an asked-for mean
+        without probabilities.
+    PlanError
+        For an unknown combiner, or options that do not fit it.
     """
     places = [Path(folder) for folder in folders]
     if len(places) < 2:
         raise DataError("there are fewer than two folders to combine")
-    if Path(out).resolve() in {place.resolve() for place in places}:
+    real = [place.resolve() for place in places]
+    twice = [place for place, one in zip(places, real, strict=True) if real.count(one) > 1]
+    if twice:
+        raise DataError("the same folder twice", where=twice[0], mend="name different folders, or give it a weight")
+    if Path(out).resolve() in real:
         raise DataError("is one of the folders that are combined", where=out, mend="choose another output folder")
     found = [find_masks(place, file_ending) for place in places]
     common = [case for case in found[0] if all(case in masks for masks in found)]
     if not common:
         raise DataError(f"no case is in all of {', '.join(map(str, places))}", mend="name masks of a case alike")
     failures = _missing(places, found)
+    if combiner is not None:
+        registry.options("combiner", combiner, options)
     chosen, reason = _choose(places, common, labels, combiner)
     observer.note(f"Combining {len(places)} folders by {chosen}: {reason}")
     done = []

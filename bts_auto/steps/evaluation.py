@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bts_auto.errors import CaseFailure, DataError, PlanError
 from bts_auto.events import SILENT, Observer
-from bts_auto.files import read_json
+from bts_auto.steps.declared import dataset_beside, declared
 from bts_auto.steps.place import Outcome, counted, locate
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SCORES_FILE = "scores.json"
 COMPARISON_FILE = "comparison.json"
-_DATASET_FILE = "dataset.json"
 _COMPARED = "paired Wilcoxon tests, effect as rank-biserial correlation"
 
 
@@ -179,11 +178,11 @@ def _subjects(
 
     known: Labels | None = None
     partial: Mapping[str, tuple[str, ...]] = {}
-    beside = None if dataset is not None or references is None else _dataset_beside(references)
+    beside = None if dataset is not None or references is None else dataset_beside(references)
     if labels is not None:
-        known, partial = _declared(labels)
+        known, partial = declared(labels)
     elif beside is not None:
-        known, partial = _declared(beside)
+        known, partial = declared(beside)
         observer.note(f"labels: {beside}")
     elif references is not None and dataset is None and regions and all("=" in one for one in regions):
         known = Labels.from_regions(_own_regions(regions))
@@ -202,22 +201,6 @@ def _subjects(
     if known is None:
         known, partial = place.dataset().labels, place.dataset().partial
     return known, partial, references or place.references(), last
-
-
-def _declared(path: Path) -> tuple[Labels, dict[str, tuple[str, ...]]]:
-    """What a dataset.json says of the labels, and of cases that are annotated for some of them only."""
-    from bts_auto.data.labels import Labels
-    from bts_auto.data.partial import read_partial_labels
-
-    document = read_json(path)
-    labels = Labels.from_dataset(document)
-    return labels, read_partial_labels(document, labels, path)
-
-
-def _dataset_beside(references: Path) -> Path | None:
-    """The dataset.json in the folder of references or, as in a raw dataset, in the one above."""
-    found = (folder / _DATASET_FILE for folder in (references, references.absolute().parent))
-    return next((path for path in found if path.is_file()), None)
 
 
 def _regions(labels: Labels, regions: Sequence[str]) -> dict[str, tuple[int, ...]] | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bts_auto.errors import DataError
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.place import Outcome, counted, locate, merged
+from bts_auto.steps.declared import dataset_beside, declared
+from bts_auto.steps.place import Outcome, Place, counted, locate, merged
 
 if TYPE_CHECKING:
+    from bts_auto.data.labels import Labels
     from bts_auto.ensemble.agreement import Agreement
     from bts_auto.ensemble.best import Best, TriedRule
     from bts_auto.ensemble.calibration import Calibration
+    from bts_auto.ensemble.ranking import RankingRule
 
 RELIABILITY_FILE = "reliability.png"
 _REFUSED_SHOWN = 5
@@ -25,34 +28,94 @@ def combine(
     *,
     dataset: str | int | None = None,
     workspace: Path | None = None,
+    labels: Path | None = None,
+    combiner: str | None = None,
+    options: dict[str, Any] | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
-    """Combine folders of predictions: by probabilities where all have them, else by majority vote."""
+    """Combine folders of predictions: by probabilities where all have them, else by majority vote.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Each with one mask per case, and probabilities beside them where there are any.
+    output : Path
+    labels : Path, optional
+        A dataset.json that says what the integers mean; default: the one beside the masks of a folder, of the first
+        that has one, else the dataset's own.
+    combiner : str, optional
+        A registered combiner, as recipes name them.
+    options : dict, optional
+        Its options.
+
+    Raises
+    ------
+    DataError
+        As :func:`bts_auto.ensemble.folders.combine_folders`, or when nothing says what the integers mean.
+    PlanError
+        For an unknown combiner, or options that do not fit it.
+    """
     from bts_auto.ensemble.folders import combine_folders
 
     if len(inputs) < 2:
         raise DataError("one folder is no ensemble", where=inputs[0], mend="give two or more after -i")
-    place = locate(dataset, workspace, observer)
-    result = combine_folders(inputs, output, place.dataset().labels, observer=observer)
-    place.remember_predictions(output)
+    known, place = _what_integers_mean(inputs, labels, dataset, workspace, observer)
+    result = combine_folders(inputs, output, known, combiner=combiner, options=options, observer=observer)
+    if result.cases and place is not None:
+        place.remember_predictions(output)
     line = f"{counted(len(result.cases), 'case')} combined by {result.combiner} ({result.reason}): {output}"
     data = {"combiner": result.combiner, "reason": result.reason, "output": str(output), "cases": result.cases}
     return Outcome(len(result.cases), merged(result.failures), data, (line,))
+
+
+def _what_integers_mean(
+    inputs: Sequence[Path],
+    labels: Path | None,
+    dataset: str | int | None,
+    workspace: Path | None,
+    observer: Observer,
+) -> tuple[Labels, Place | None]:
+    """The labels of masks, and the dataset that they are of; a workspace is looked at only where needed."""
+    beside = None
+    if labels is None and dataset is None:
+        beside = next(filter(None, map(dataset_beside, inputs)), None)
+    if beside is not None:
+        observer.note(f"labels: {beside}")
+    path = labels or beside
+    if path is not None and dataset is None:
+        return declared(path)[0], None
+    try:
+        place = locate(dataset, workspace, observer)
+    except DataError as error:
+        if dataset is not None:
+            raise
+        mend = "give --labels dataset.json"
+        raise DataError(f"nothing says what the integers mean ({error.what})", where=inputs[0], mend=mend) from None
+    return place.dataset().labels if path is None else declared(path)[0], place
 
 
 def choose(
     *,
     dataset: str | int | None = None,
     workspace: Path | None = None,
-    search: bool = False,
+    rule: RankingRule = "mean_dice",
+    search: bool | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
-    """Score every trained configuration and their combinations on cross-validation, and remember the best."""
+    """Score every trained configuration and their combinations on cross-validation, and remember the best.
+
+    Parameters
+    ----------
+    rule : {"mean_dice", "brats_ranking"}
+        How combinations are compared.
+    search : bool, optional
+        Whether post-processing is searched; default: with 10 cases or more.
+    """
     from bts_auto.ensemble.choose import choose as choose_best
 
     place = locate(dataset, workspace, observer)
     choice = choose_best(
-        place.results, place.dataset(), place.preprocessed, search=True if search else None, observer=observer
+        place.results, place.dataset(), place.preprocessed, rule=rule, search=search, observer=observer
     )
     data = {"best": choice.best.model_dump(mode="json"), "path": str(choice.path)}
     lines = _choice_lines(choice.best)

@@ -13,7 +13,7 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.readers import read_mask, write_map, write_mask
 from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.folders import combine_folders
-from bts_auto.errors import DataError
+from bts_auto.errors import DataError, PlanError
 from bts_auto.events import Observer
 from tests.ensemble.make_results import GEOMETRY, SHAPE, truth
 
@@ -153,8 +153,21 @@ def test_probabilities_of_another_size_are_refused(folders: list[Path], tmp_path
     assert "do not lie on the grid" in done.failures[0].reason
 
 
-@pytest.mark.parametrize("chosen", [[0], [], [0, 0]])
-def test_unsuitable_folders_are_one_clear_line(folders: list[Path], tmp_path: Path, chosen: list[int]) -> None:
-    out = folders[0] if chosen == [0, 0] else tmp_path / "out"
-    with pytest.raises(DataError, match=r"two folders|one of the folders"):
-        combine_folders([folders[i] for i in chosen], out, LABELS)
+@pytest.mark.parametrize(
+    ("chosen", "out", "words"),
+    [
+        ([0], "out", "fewer than two folders"),
+        ([], "out", "fewer than two folders"),
+        ([0, 1], "a", "one of the folders"),
+        ([0, 1, 0], "out", "a: the same folder twice"),
+    ],
+)
+def test_unsuitable_folders_are_one_clear_line(folders, tmp_path: Path, chosen, out: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        combine_folders([folders[i] for i in chosen], tmp_path / out, LABELS)
+
+
+def test_options_that_do_not_fit_are_refused_before_a_case_is_read(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="weight"):
+        combine_folders(folders, tmp_path / "out", LABELS, combiner="vote", options={"weight": [1, 2, 3]})
+    assert not (tmp_path / "out").exists()
