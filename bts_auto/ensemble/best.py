@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -11,12 +11,16 @@ from bts_auto.data.likeness import TrainingLook
 from bts_auto.documents import Document, parse
 from bts_auto.ensemble.agreement import Agreement
 from bts_auto.ensemble.calibration import Calibration
-from bts_auto.errors import PlanError
+from bts_auto.errors import BtsError, ModelError, PlanError
 from bts_auto.files import read_json, write_json
 from bts_auto.plan.schema import Component
 
+if TYPE_CHECKING:
+    from bts_auto.model.fold import TrainedFold
+
 BEST_FILE = "best.json"
 BEST_VERSION = 1
+_CHOOSE_AGAIN = "choose again with bts_ensemble"
 
 
 class Member(Document):
@@ -30,6 +34,22 @@ class Member(Document):
     def name(self) -> str:
         """The folder of its folds: ``recipe__configuration``."""
         return f"{self.recipe}__{self.configuration}"
+
+    def trained(self, results: Path) -> list[TrainedFold]:
+        """Its folds in the dataset's results folder.
+
+        Raises
+        ------
+        ModelError
+            When one is missing; it says how to train it, and that one may choose again.
+        """
+        from bts_auto.model.fold import find_folds
+
+        try:
+            return find_folds(results, self.recipe, self.configuration, self.folds)
+        except ModelError as error:
+            mend = "; ".join(filter(None, (error.mend, f"or {_CHOOSE_AGAIN}")))
+            raise ModelError(f"{error.what}, and {BEST_FILE} needs it", where=error.where, mend=mend) from None
 
 
 class ScoredCandidate(Document):
@@ -102,12 +122,15 @@ class Best(Document):
         Raises
         ------
         PlanError
-            When the file is of another version or does not fit.
+            When the file is damaged, of another version or does not fit.
         """
         path = Path(folder) / BEST_FILE
         if not path.is_file():
             return None
-        values = read_json(path)
+        try:
+            values = read_json(path)
+        except BtsError as error:
+            raise PlanError(error.what, where=path, mend=_CHOOSE_AGAIN) from None
         if not isinstance(values, dict) or values.get("version") != BEST_VERSION:
-            raise PlanError("was written by another version", where=path, mend="choose again with bts_ensemble")
-        return parse(cls, values, where=path, mend="choose again with bts_ensemble")
+            raise PlanError("was written by another version", where=path, mend=_CHOOSE_AGAIN)
+        return parse(cls, values, where=path, mend=_CHOOSE_AGAIN)

@@ -19,6 +19,7 @@ from bts_auto.ensemble.join import combine_sources, uses_probabilities
 from bts_auto.errors import BtsError, CaseFailure, DataError
 from bts_auto.evaluate.folder import find_masks
 from bts_auto.events import SILENT, Observer
+from bts_auto.plan.recipes import check_count
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def combine_folders(
         raise DataError(f"no case is in all of {', '.join(map(str, places))}", mend="name masks of a case alike")
     failures = _missing(places, found)
     if combiner is not None:
-        registry.options("combiner", combiner, options)
+        checked = registry.options("combiner", combiner, options)
+        check_count(checked, len(places), where=f"options of combiner '{combiner}'")
     chosen, reason = _choose(places, common, labels, combiner)
     observer.note(f"Combining {len(places)} folders by {chosen}: {reason}")
     done = []

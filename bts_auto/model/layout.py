@@ -9,6 +9,8 @@ PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "checkpoint.safetensors"
 # What engines made of the weights: may be deleted at any time.
 CONVERTED = "converted"
+# What is trained by the plan alone.
+DEFAULT_RECIPE = "default"
 FoldName = int | Literal["all"]
 
 

@@ -131,13 +131,19 @@ class Recipe(Document):
             raise PlanError("'combiner', 'folds' and 'postprocessing' need 'members'", where=f"recipe '{self.name}'")
         options = registry.options("combiner", self.combiner.name, self.combiner.options)
         if self.members:
-            _check_count(options, len(self.members), where=f"recipe '{self.name}', combiner {self.combiner.name}")
+            check_count(options, len(self.members), where=f"recipe '{self.name}', combiner {self.combiner.name}")
         for rule in self.postprocessing:
             registry.options("postprocessing", rule.name, rule.options)
 
 
-def _check_count(options: Any, members: int, where: str) -> None:
-    """Refuse options of a combiner that name more, fewer or other members than there are."""
+def check_count(options: Any, members: int, where: str) -> None:
+    """Refuse options of a combiner that name more, fewer or other members than there are.
+
+    Raises
+    ------
+    PlanError
+        It names the wrong member or the number of weights.
+    """
     positions = getattr(options, "members", None)
     weights = getattr(options, "weights", None)
     if positions is not None and not all(0 <= position < members for position in positions.values()):

@@ -47,9 +47,7 @@ def export_model(
     place = locate(dataset, workspace, observer)
     best = Best.load(place.results) if configuration is None and recipe is None and folds is None else None
     if best is not None and not nnunet:
-        members = [
-            fold for one in best.members for fold in find_folds(place.results, one.recipe, one.configuration, one.folds)
-        ]
+        members = [fold for one in best.members for fold in one.trained(place.results)]
         path = export_package(
             _with_earlier_stages(place.results, members),
             output,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto.errors import CaseFailure, DataError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import read_json, write_json
+from bts_auto.model.layout import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from bts_auto.data.raters import Reference
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "plan.json"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
-DEFAULT_RECIPE = "default"
 _LAST_PREDICTIONS = ".last_predictions.json"
 
 

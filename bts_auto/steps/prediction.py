@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bts_auto.errors import ModelError, PlanError
 from bts_auto.events import SILENT, Observer
 from bts_auto.files import write_json
+from bts_auto.model.layout import DEFAULT_RECIPE
 from bts_auto.steps.place import Outcome, counted
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from bts_auto.plan.schema import Plan
     from bts_auto.predict.predictor import CasePredictor
     from bts_auto.predict.segmenter import Segmenter
-
-DEFAULT_RECIPE = "default"
 
 
 def predict(
@@ -214,12 +213,8 @@ def case_predictor(results: Path, members: list[TrainedFold], how: dict[str, Any
 def joint_predictor(results: Path, best: Best, how: dict[str, Any], observer: Observer) -> Segmenter:
     """A predictor of what `choose` remembered."""
     from bts_auto.ensemble.predictor import JointPredictor
-    from bts_auto.model.fold import find_folds
 
-    predictors = []
-    for one in best.members:
-        folds = find_folds(results, one.recipe, one.configuration, one.folds)
-        predictors.append(case_predictor(results, folds, how, observer))
+    predictors = [case_predictor(results, one.trained(results), how, observer) for one in best.members]
     names = " + ".join(f"{one.recipe} {one.configuration} ({counted(len(one.folds), 'fold')})" for one in best.members)
     rules = ", ".join(rule.name for rule in best.postprocessing)
     observer.note(f"model: {names}, as bts_ensemble chose" + (f"; then {rules}" if rules else ""))

@@ -10,10 +10,10 @@ import pytest
 
 from bts_auto.data.raw import RawDataset
 from bts_auto.ensemble.apply import combine_members
-from bts_auto.ensemble.best import Best
+from bts_auto.ensemble.best import Best, Member
 from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.ranking import mean_ranks
-from bts_auto.errors import DataError, PlanError
+from bts_auto.errors import DataError, ModelError, PlanError
 from bts_auto.events import Observer, Task
 from tests.ensemble.make_results import Results, predictions, truth
 
@@ -226,11 +226,21 @@ def test_nothing_trained_is_one_clear_line(results: Results) -> None:
         choose(results.folder, results.raw)
 
 
-def test_a_best_of_another_version_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"), [('{"version": 99}', "another version"), ('{"version": 1', "not valid JSON")]
+)
+def test_a_best_that_cannot_be_used_says_to_choose_again(tmp_path: Path, content: str, words: str) -> None:
     assert Best.load(tmp_path) is None
-    (tmp_path / "best.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(PlanError, match="bts_ensemble"):
+    (tmp_path / "best.json").write_text(content)
+    with pytest.raises(PlanError, match=f"{words}.* - choose again with bts_ensemble"):
         Best.load(tmp_path)
+
+
+def test_a_member_that_is_gone_says_how_to_train_it_and_to_choose_again(tmp_path: Path) -> None:
+    member = Member(recipe="mine.topk", configuration="3d_fullres", folds=(0, 3))
+    words = r"best\.json needs it - .*bts_train 3d_fullres 0 --recipe mine:topk; or choose again with bts_ensemble"
+    with pytest.raises(ModelError, match=words):
+        member.trained(tmp_path)
 
 
 def test_members_are_combined_and_corrected_as_chosen(results: Results) -> None:

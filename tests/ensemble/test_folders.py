@@ -167,7 +167,10 @@ def test_unsuitable_folders_are_one_clear_line(folders, tmp_path: Path, chosen, 
         combine_folders([folders[i] for i in chosen], tmp_path / out, LABELS)
 
 
-def test_options_that_do_not_fit_are_refused_before_a_case_is_read(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="weight"):
-        combine_folders(folders, tmp_path / "out", LABELS, combiner="vote", options={"weight": [1, 2, 3]})
+@pytest.mark.parametrize(
+    ("options", "words"), [({"weight": [1, 2, 3]}, "'weight'"), ({"weights": [1, 2]}, "2 weights for 3 members")]
+)
+def test_options_that_do_not_fit_are_refused_before_a_case_is_read(folders, tmp_path: Path, options, words) -> None:
+    with pytest.raises(PlanError, match=words):
+        combine_folders(folders, tmp_path / "out", LABELS, combiner="vote", options=options)
     assert not (tmp_path / "out").exists()

@@ -114,6 +114,11 @@ def test_a_fold_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path)
         find_folds(tmp_path, "default", NAME, [1, 3])
 
 
+def test_how_to_train_names_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"bts_train 2d 0 --recipe deepseg_staple:focal$"):
+        find_folds(tmp_path, "deepseg_staple.focal", "2d")
+
+
 def test_an_untrained_configuration_says_how_to_train(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no fold is trained - trained folds: none; train with: bts_train 2d 0"):
         find_folds(tmp_path, "default", "2d")
