@@ -17,7 +17,7 @@ from bts_auto.documents import Document
 from bts_auto.errors import ModelError
 from bts_auto.files import hash_file, hash_json
 from bts_auto.model.build import network_with_weights
-from bts_auto.model.layout import CONVERTED, DEFAULT_RECIPE, PLAN_FILE, WEIGHTS_FILE, FoldName
+from bts_auto.model.layout import CONVERTED, PLAN_FILE, WEIGHTS_FILE, FoldName, recipe_option
 from bts_auto.model.weights import as_precision, load_weights, read_metadata, save_weights
 from bts_auto.plan.schema import MeasuredTile, Plan, Ranges, SegmentationConfiguration
 
@@ -224,9 +224,8 @@ def find_folds(
     if missing or not wanted:
         names = ", ".join(map(str, there)) or "none"
         what = f"fold {missing[0]} is not trained" if missing else "no fold is trained"
-        # A member of an ensemble is named ENSEMBLE:MEMBER on the command line, and ENSEMBLE.MEMBER in its folder.
-        laid = "" if recipe == DEFAULT_RECIPE else f" --recipe {recipe.replace('.', ':')}"
-        mend = f"trained folds: {names}; train with: bts_train {configuration} {missing[0] if missing else 0}{laid}"
+        command = f"bts_train {configuration} {missing[0] if missing else 0}{recipe_option(recipe)}"
+        mend = f"trained folds: {names}; train with: {command}"
         raise ModelError(what, where=folder, mend=mend)
     return [TrainedFold(folder / f"fold_{fold}") for fold in wanted]
 

@@ -25,6 +25,14 @@ def recipe_and_configuration(folder: Path) -> tuple[str, str]:
     return recipe, configuration
 
 
+def recipe_option(recipe: str) -> str:
+    """The option by which a command is told of a recipe, with a space before it; nothing for the plan alone.
+
+    A member of an ensemble, ``ENSEMBLE.MEMBER`` in the names of folders, is typed as ``ENSEMBLE:MEMBER``.
+    """
+    return "" if recipe == DEFAULT_RECIPE else f" --recipe {recipe.replace('.', ':')}"
+
+
 def fold_folder(results: Path, recipe: str, configuration: str, fold: FoldName) -> Path:
     """Where a fold lies below the results of its dataset."""
     return configuration_folder(results, recipe, configuration) / f"fold_{fold}"

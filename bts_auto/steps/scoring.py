@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bts_auto.ensemble.best import Best, TriedRule
     from bts_auto.ensemble.calibration import Calibration
     from bts_auto.ensemble.ranking import RankingRule
+    from bts_auto.plan.schema import Component
 
 RELIABILITY_FILE = "reliability.png"
 _REFUSED_SHOWN = 5
@@ -155,26 +156,49 @@ def _calibration_lines(calibration: Calibration) -> list[str]:
     ]
     for name, one in calibration.regions.items():
         if one.error_before is not None and one.error_after is not None:
-            used = f"temperature {one.temperature:.2f}" if one.helps else "no temperature, none helps"
-            lines.append(f"  {name}: {used}, calibration error {one.error_before:.4f} -> {one.error_after:.4f}")
+            used = (
+                f"temperature {one.temperature:.2f}, calibration error {one.error_before:.4f} -> {one.error_after:.4f}"
+            )
+            unused = f"no temperature, none makes left-out cases likelier; calibration error {one.error_before:.4f}"
+            lines.append(f"  {name}: {used if one.helps else unused}")
     return lines
 
 
-def _rule_lines(tried: Sequence[TriedRule]) -> list[str]:
+def _rule_lines(tried: Sequence[TriedRule], applied: Sequence[Component]) -> list[str]:
     """Which post-processing was accepted, and the most promising of what was turned down, with what each changed."""
     if not tried:
         return []
+    order = [rule.model_dump_json() for rule in applied]
+    accepted = sorted((one for one in tried if one.accepted), key=lambda one: _place(one, order))
     refused = sorted((one for one in tried if not one.accepted), key=lambda one: -one.difference)
     lines = [f"post-processing, {len(tried)} rules tried, by change of the mean Dice (95 % interval over cases):"]
-    shown = [("accepted", one) for one in tried if one.accepted]
-    shown += [("turned down", one) for one in refused[:_REFUSED_SHOWN]]
-    for word, one in shown:
-        interval = "" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
-        options = ", ".join(f"{key} {value}" for key, value in one.rule.options.items())
-        lines.append(f"  {word}: {one.rule.name} {options}".rstrip() + f": {one.difference:+.4f}{interval}")
+    lines += [f"  accepted: {_rule_words(one)}" for one in accepted]
+    for one in refused[:_REFUSED_SHOWN]:
+        lines.append(f"  turned down: {_rule_words(one)}" + _why_not(one, refused[0], len(accepted)))
     if len(refused) > _REFUSED_SHOWN:
         lines.append(f"  turned down: {len(refused) - _REFUSED_SHOWN} others; best.json names them")
     return lines
+
+
+def _place(one: TriedRule, order: Sequence[str]) -> int:
+    """Where a rule stands among those that are applied; at the end where another has taken its place."""
+    rule = one.rule.model_dump_json()
+    return order.index(rule) if rule in order else len(order)
+
+
+def _rule_words(one: TriedRule) -> str:
+    interval = "" if one.low is None or one.high is None else f" ({one.low:+.4f} to {one.high:+.4f})"
+    options = ", ".join(f"{key} {value}" for key, value in one.rule.options.items())
+    return f"{one.rule.name} {options}".rstrip() + f": {one.difference:+.4f}{interval}"
+
+
+def _why_not(one: TriedRule, most_promising: TriedRule, accepted: int) -> str:
+    """Why a rule was turned down whose interval lies above 0; nothing where the interval says it."""
+    if one.low is None or one.low <= 0:
+        return ""
+    if most_promising.low is not None and most_promising.low > 0:
+        return f"; not after {counted(accepted, 'rule')}, where the search ends"
+    return "; another promised as much or more, and not for sure"
 
 
 def _agreement_line(found: Agreement) -> str:
@@ -187,17 +211,30 @@ def _agreement_line(found: Agreement) -> str:
 
 def _choice_lines(best: Best) -> list[str]:
     """What was tried and what was chosen, in words."""
-    lines = [f"mean Dice on {len(best.cases)} cross-validated cases:"]
+    ranked = best.rule == "brats_ranking"
+    rank = ", mean rank in Dice and HD95 (1 is best)" if ranked else ""
+    lines = [f"mean Dice{rank} on {counted(len(best.cases), 'cross-validated case')}:"]
     for one in best.candidates:
         score = "no score" if one.mean_dice is None else f"{one.mean_dice:.4f}"
-        how = f" by {one.combiner}" if len(one.members) > 1 else ""
-        lines.append(f"  {score}  {' + '.join(one.members)}{how}" + (f" ({one.recipe})" if one.recipe else ""))
-    lines.append("chosen: " + " + ".join(member.name for member in best.members))
+        if ranked and one.value is not None:
+            score += f"  {one.value:.2f}"
+        how = _combined(one.members, one.combiner, one.weights)
+        lines.append(f"  {score}  {how}" + (f" ({one.recipe})" if one.recipe else ""))
+    names = [member.name for member in best.members]
+    lines.append("chosen: " + _combined(names, best.combiner.name, best.weights))
     if best.postprocessing:
         lines.append("then: " + ", ".join(rule.name for rule in best.postprocessing))
-    lines += _rule_lines(best.tried_rules)
+    lines += _rule_lines(best.tried_rules, best.postprocessing)
     if best.nested_score is not None and best.optimism is not None:
         lines.append(
             f"expected on new cases: {best.nested_score:.4f} (the choice itself flatters by {best.optimism:.4f})"
         )
     return lines
+
+
+def _combined(members: Sequence[str], combiner: str, weights: Sequence[float] | None) -> str:
+    """``A + B by weighted (0.75, 0.25)``."""
+    if len(members) == 1:
+        return members[0]
+    shares = "" if weights is None else f" ({', '.join(f'{weight:.2f}' for weight in weights)})"
+    return f"{' + '.join(members)} by {combiner}{shares}"
