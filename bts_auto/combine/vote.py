@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
+from bts_auto.combine.options import Ties
 from bts_auto.errors import DataError
-
-Ties = Literal["first", "lowest", "background"]
 
 
 def vote(masks: Sequence[np.ndarray], weights: Sequence[float] | None = None, *, ties: Ties = "first") -> np.ndarray:
