@@ -23,6 +23,7 @@ _VERSION = 1
 _META = ("version", "outputs", "box", "active", "shape")
 # Planes that are compressed together: what is read for one slab of slices.
 _PLANES = 16
+_MEND = "remove it, then make it again: bts_train CONFIG FOLD --val"
 
 
 def write_cache(
@@ -106,10 +107,10 @@ class CachedProbabilities:
         try:
             self._stored = blosc2.open(str(path), mode="r")
             meta = {name: self._stored.schunk.vlmeta[name] for name in _META}
-        except Exception as error:
-            raise DataError(f"cannot be read as cached probabilities ({error})", where=path) from None
+        except Exception:  # blosc2 names a function of its own, and the path again
+            raise DataError("cannot be read as cached probabilities", where=path, mend=_MEND) from None
         if meta["version"] != _VERSION:
-            raise DataError(f"cached probabilities of version {meta['version']}", where=path, mend="validate again")
+            raise DataError(f"cached probabilities of version {meta['version']}", where=path, mend=_MEND)
         self.outputs = tuple(str(name) for name in meta["outputs"])
         self.box = tuple(slice(int(low), int(high)) for low, high in meta["box"])
         self.active = tuple(slice(int(low), int(high)) for low, high in meta["active"])
@@ -117,8 +118,7 @@ class CachedProbabilities:
 
     def read(self, channel: int | None = None) -> np.ndarray:
         """Probabilities in the box: one channel (z, y, x), or all (k, z, y, x); float32."""
-        stored = self._stored[...] if channel is None else self._stored[channel]
-        return stored.astype(np.float32) / np.float32(_STEPS)
+        return self._read(... if channel is None else channel).astype(np.float32) / np.float32(_STEPS)
 
     def read_box(self, box: Sequence[slice]) -> np.ndarray:
         """Probabilities in a `box` of the case's grid, float32 (k, z, y, x); background outside what is stored."""
@@ -129,5 +129,22 @@ class CachedProbabilities:
         if all(s.start < s.stop for s in inner):
             stored = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(inner, self.box, strict=True))
             target = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(inner, box, strict=True))
-            out[(slice(None), *target)] = self._stored[(slice(None), *stored)].astype(np.float32) / np.float32(_STEPS)
+            out[(slice(None), *target)] = self._read((slice(None), *stored)).astype(np.float32) / np.float32(_STEPS)
         return out
+
+    def check(self) -> None:
+        """Read everything once.
+
+        Raises
+        ------
+        DataError
+            When a part of it is damaged.
+        """
+        for channel in range(len(self.outputs)):
+            self._read(channel)
+
+    def _read(self, what: Any) -> np.ndarray:
+        try:
+            return self._stored[what]
+        except Exception as error:
+            raise DataError(f"is damaged ({error})", where=self.path, mend=_MEND) from None

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bts_auto.data.raters import Reference
+from bts_auto.data.raters import Reference, read_reference
 from bts_auto.data.raw import RawDataset
 from bts_auto.data.splits import Split, read_splits
 from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
+from bts_auto.ensemble.calibration import Calibration
 from bts_auto.ensemble.confidence import assess, look_at_training
 from bts_auto.ensemble.discover import Trained, discover
 from bts_auto.ensemble.published import ensemble_candidates, find_ensembles
 from bts_auto.ensemble.ranking import METRICS, RankingRule, mean_dice
 from bts_auto.ensemble.scorer import Candidate, Rules, Scorer
 from bts_auto.ensemble.search import Ranked, search_members, search_rules
-from bts_auto.errors import DataError
+from bts_auto.errors import BtsError, DataError
 from bts_auto.events import SILENT, Observer, Task
 from bts_auto.plan.recipes import Recipe
 from bts_auto.plan.schema import Component
@@ -66,6 +67,7 @@ def choose(
     -------
     Choice
         Members without cross-validated predictions, or with fewer of them than others, are left out; its notes say so.
+        Files that cannot be read count as missing.
 
     Raises
     ------
@@ -83,8 +85,8 @@ def choose(
         note(message)
     trained, references = _with_references(trained, raw, note)
     scorer = Scorer(trained, references, raw.labels, METRICS[rule])
-    ensembles = find_ensembles(Path(results))
-    for message in ensemble_candidates(ensembles, scorer, ())[1]:
+    ensembles, unreadable = find_ensembles(Path(results))
+    for message in (*unreadable, *ensemble_candidates(ensembles, scorer, ())[1]):
         note(message)
     searched = len(scorer.cases) >= LEAST_CASES if search is None else search
     if not searched:
@@ -92,8 +94,8 @@ def choose(
             "as asked for" if search is False else f"{len(scorer.cases)} cases are too few ({LEAST_CASES} are needed)"
         )
         note(f"post-processing is not searched: {asked}")
-    if len(trained) > 1 and not all(one.has_probabilities for one in trained):
-        note("not every member has cached probabilities: members vote, three at a time (a vote of two is the first)")
+    for message in _without_probabilities(trained):
+        note(message)
     with observer.task("Choosing", 3 + len(_groups(scorer.cases)), "step") as task:
         ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles, task)
         task.advance()
@@ -103,8 +105,12 @@ def choose(
         look = look_at_training(raw, note)
         task.advance()
     best = _best(raw, scorer, ranked, rules, tried, nested, rule, notes)
-    sure = {"calibration": calibration, "agreement": agreement, "training": look, "notes": tuple(notes)}
-    best = best.model_copy(update=sure)
+    sure = {"calibration": calibration, "agreement": agreement, "training": look}
+    lost = _lost(results, calibration)
+    if lost is not None:
+        notes.append(lost)
+        observer.warn(lost)
+    best = best.model_copy(update=sure | {"notes": tuple(notes)})
     path = best.save(results)
     return Choice(best, path)
 
@@ -115,7 +121,38 @@ def _splits(raw: RawDataset, preprocessed: Path | str | None) -> list[Split] | N
     return read_splits(raw.folder, folder, raw.training_cases())
 
 
-def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[list[Trained], dict[str, Reference]]:
+def _without_probabilities(trained: Sequence[Trained]) -> list[str]:
+    """What members without all cached probabilities cannot be, and how they get them."""
+    poor = [one for one in trained if not one.has_probabilities]
+    if len(trained) == 1 or not poor:
+        return []
+    alone = len(trained) - len(poor) > 1
+    notes = [
+        f"{one.member.name} {'competes alone' if alone else 'can only vote'}: cached probabilities are missing for "
+        f"{len(one.masks.keys() - one.caches.keys())} of {len(one.masks)} cases; {one.validation_command} makes them"
+        for one in poor
+    ]
+    return notes if alone else [*notes, "members vote, three at a time (a vote of two is the first)"]
+
+
+def _lost(results: Path | str, calibration: Calibration | None) -> str | None:
+    """What an earlier choice knew about confidence and the new one does not."""
+    try:
+        earlier = Best.load(results)
+    except BtsError:
+        return None
+    if earlier is None or earlier.calibration is None or calibration is not None:
+        return None
+    score = "" if earlier.plain_score is None else f", mean Dice {earlier.plain_score:.4f}"
+    return (
+        f"the earlier choice ({' + '.join(one.name for one in earlier.members)}{score}) was calibrated, this one is "
+        "not: make the missing probabilities by bts_train CONFIG cv --val and choose again"
+    )
+
+
+def _with_references(
+    trained: list[Trained], raw: RawDataset, note: Callable[[str], None]
+) -> tuple[list[Trained], dict[str, Reference]]:
     """The members cut to the cases with a reference mask, and those masks."""
     known = {case: files.mask for case, files in raw.training_cases().items()}
     in_part = [case for case in trained[0].masks if case in raw.partial]
@@ -127,13 +164,29 @@ def _with_references(trained: list[Trained], raw: RawDataset, note) -> tuple[lis
     for case in (case for case in trained[0].masks if case not in raw.partial):
         mask = known.get(case)
         if mask is None or not mask.is_file():
-            note(f"{case} is left out: the raw dataset has no reference mask of it")
+            problem: str | None = "the raw dataset has no reference mask of it"
+        else:
+            problem = _misfit(case, mask, trained)
+        if mask is None or problem is not None:
+            note(f"{case} is left out: {problem}")
         else:
             references[case] = mask
     if not references:
         raise DataError("no predicted case has a reference mask for all labels", where=raw.folder)
-    cut = [Trained(one.member, {c: one.masks[c] for c in references}, one.caches) for one in trained]
+    cut = [replace(one, masks={c: one.masks[c] for c in references}) for one in trained]
     return cut, references
+
+
+def _misfit(case: str, reference: Reference, trained: Sequence[Trained]) -> str | None:
+    """Why predictions of a case cannot be compared with its reference."""
+    try:
+        size = read_reference(reference)[1].size
+    except (BtsError, OSError) as error:
+        return f"its reference mask cannot be used ({error})"
+    for one in trained:
+        if one.sizes[case] != size:
+            return f"{one.member.name} predicted it on a grid of {one.sizes[case]}, the reference has {size}"
+    return None
 
 
 def _search(

@@ -26,8 +26,10 @@ def assess(
 
     Whatever is said of a case is worked out with temperatures that were fitted without it.
     """
-    if not all(scorer.trained[i].has_probabilities for i in chosen.members):
-        note("confidence is not calibrated: not every member has cached probabilities")
+    poor = [scorer.trained[i] for i in chosen.members if not scorer.trained[i].has_probabilities]
+    if poor:
+        command = poor[0].validation_command
+        note(f"confidence is not calibrated: {poor[0].member.name} has not all its probabilities cached; {command}")
         return None, None
     evidence: dict[str, Evidence] = {}
     inside: dict[str, dict[str, np.ndarray]] = {}

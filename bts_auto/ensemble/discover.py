@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bts_auto.combine.cache import CACHE_ENDING
+from bts_auto import machine
+from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities
+from bts_auto.data.readers import read_mask
 from bts_auto.data.splits import Split
 from bts_auto.ensemble.best import Member
-from bts_auto.errors import DataError
+from bts_auto.errors import BtsError, DataError
+from bts_auto.pool import local_pool
+
+_DEFAULT_RECIPE = "default"
+# Damaged files that are named one by one.
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -24,20 +31,30 @@ class Trained:
         For each held-out case the label map by the fold that did not train on it.
     caches : dict of str to Path
         Likewise the cached probabilities, of those cases that have them.
+    sizes : dict of str to tuple of int
+        Size (z, y, x) of each mask.
     """
 
     member: Member
     masks: dict[str, Path]
     caches: dict[str, Path]
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def has_probabilities(self) -> bool:
         """Whether every case's probabilities are cached."""
         return self.caches.keys() >= self.masks.keys()
 
+    @property
+    def validation_command(self) -> str:
+        """What makes missing masks and probabilities."""
+        recipe = self.member.recipe.replace(".", ":", 1)
+        asked = "" if recipe == _DEFAULT_RECIPE else f" --recipe {recipe}"
+        return f"bts_train {self.member.configuration} cv{asked} --val"
+
     def fold_of(self, case: str) -> int:
         """The fold that held a case out."""
-        return int(self.masks[case].parent.parent.name.removeprefix("fold_"))
+        return _fold_of(self.masks[case])
 
 
 def discover(
@@ -45,7 +62,8 @@ def discover(
 ) -> tuple[list[Trained], list[str]]:
     """Find what is trained in a dataset's results folder.
 
-    Only predictions of cases that a fold did not train on count: with `splits` those that the split holds out.
+    Only predictions of cases that a fold did not train on count: with `splits` those that the split holds out. What
+    cannot be read counts as missing.
 
     Returns
     -------
@@ -63,7 +81,8 @@ def discover(
     found, notes = [], []
     folders = [p for p in results.iterdir() if p.is_dir() and "__" in p.name] if results.is_dir() else []
     for folder in sorted(folders):
-        trained = _trained(folder, file_ending, splits)
+        trained, remarks = _trained(folder, file_ending, splits)
+        notes += remarks
         if trained.masks:
             found.append(trained)
             missing = len(splits or ()) - len(trained.member.folds)
@@ -79,13 +98,16 @@ def discover(
     return kept, notes + left_out
 
 
-def _trained(folder: Path, file_ending: str, splits: Sequence[Split] | None) -> Trained:
+def _trained(folder: Path, file_ending: str, splits: Sequence[Split] | None) -> tuple[Trained, list[str]]:
     recipe, configuration = folder.name.split("__", 1)
     masks: dict[str, Path] = {}
     caches: dict[str, Path] = {}
-    folds = []
+    folds, notes = [], []
     for number, validation in _fold_folders(folder):
-        held_out = None if splits is None or number >= len(splits) else set(splits[number].validation)
+        if splits is not None and number >= len(splits):
+            notes.append(f"{folder.name}: fold {number} is left out: the dataset is split into {len(splits)} folds")
+            continue
+        held_out = None if splits is None else set(splits[number].validation)
         mine = {
             path.name[: -len(file_ending)]: path
             for path in sorted(validation.glob(f"*{file_ending}"))
@@ -98,7 +120,57 @@ def _trained(folder: Path, file_ending: str, splits: Sequence[Split] | None) -> 
             cached = {case: validation / f"{case}{CACHE_ENDING}" for case in mine}
             caches |= {case: path for case, path in cached.items() if path.is_file()}
     member = Member(recipe=recipe, configuration=configuration, folds=tuple(folds))
-    return Trained(member, dict(sorted(masks.items())), caches)
+    trained, damaged = _readable(Trained(member, dict(sorted(masks.items())), caches))
+    return trained, notes + damaged
+
+
+def _readable(trained: Trained) -> tuple[Trained, list[str]]:
+    """A member without the masks and cached probabilities that cannot be read, and notes about them."""
+    masks, caches, sizes = {}, {}, {}
+    broken: dict[str, list[str]] = {"masks": [], "cached probabilities": []}
+    with local_pool(min(machine.cores(), 8), processes=False) as threads:
+        jobs = trained.masks.values(), map(trained.caches.get, trained.masks)
+        for (case, mask), (size, problem) in zip(trained.masks.items(), threads.map(_read, *jobs), strict=True):
+            if size is None:
+                broken["masks"].append(f"{case} ({problem})")
+                continue
+            masks[case], sizes[case] = mask, size
+            if problem is not None:
+                broken["cached probabilities"].append(f"{case} ({problem})")
+            elif case in trained.caches:
+                caches[case] = trained.caches[case]
+    folds = tuple(dict.fromkeys(_fold_of(mask) for mask in masks.values()))
+    member = trained.member.model_copy(update={"folds": tuple(sorted(folds))})
+    notes = [
+        f"{member.name}: damaged {what} count as missing: {_listed(several)}; remove them, then "
+        f"{trained.validation_command}"
+        for what, several in broken.items()
+        if several
+    ]
+    return Trained(member, masks, caches, sizes), notes
+
+
+def _read(mask: Path, cache: Path | None) -> tuple[tuple[int, ...] | None, str | None]:
+    """The size of a mask, None where it cannot be read, and what is wrong with it or with its probabilities."""
+    size = None
+    try:
+        size = read_mask(mask)[0].shape
+        if cache is None:
+            return size, None
+        cached = CachedProbabilities(cache)
+        cached.check()
+    except (BtsError, OSError) as error:
+        return size, error.what if isinstance(error, BtsError) else str(error)
+    return size, None if cached.shape == size else f"of size {cached.shape}, the mask {size}"
+
+
+def _listed(several: Sequence[str]) -> str:
+    more = len(several) - _MOST_NAMED
+    return ", ".join(several[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _fold_of(mask: Path) -> int:
+    return int(mask.parent.parent.name.removeprefix("fold_"))
 
 
 def _fold_folders(folder: Path) -> list[tuple[int, Path]]:

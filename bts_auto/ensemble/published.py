@@ -12,7 +12,7 @@ from bts_auto.documents import parse
 from bts_auto.ensemble.discover import Trained
 from bts_auto.ensemble.ranking import case_dice
 from bts_auto.ensemble.scorer import Candidate, Scorer
-from bts_auto.errors import PlanError
+from bts_auto.errors import BtsError, DataError
 from bts_auto.files import read_json, write_json
 from bts_auto.plan.recipes import Recipe
 
@@ -26,9 +26,23 @@ def remember_ensemble(recipe: Recipe, results: Path) -> Path:
     return path
 
 
-def find_ensembles(results: Path) -> list[Recipe]:
-    """The ensemble recipes that were trained in a dataset's results folder, sorted by name."""
-    return [parse(Recipe, read_json(path), where=path) for path in sorted(results.glob(f"*{_ENDING}"))]
+def find_ensembles(results: Path) -> tuple[list[Recipe], list[str]]:
+    """The ensemble recipes that were trained in a dataset's results folder, sorted by name.
+
+    Returns
+    -------
+    recipes : list of Recipe
+    notes : list of str
+        Which files cannot be read, and why.
+    """
+    recipes, notes = [], []
+    for path in sorted(results.glob(f"*{_ENDING}")):
+        try:
+            recipes.append(parse(Recipe, read_json(path), where=path))
+        except (BtsError, OSError) as error:
+            name = path.name.removesuffix(_ENDING)
+            notes.append(f"ensemble {name} is left out: {error} - remove the file; training it writes it again")
+    return recipes, notes
 
 
 def ensemble_candidates(
@@ -56,25 +70,23 @@ def ensemble_candidates(
             there = [position for position in members if position is not None]
             if len(there) < len(members):
                 continue
-            candidate = _candidate(recipe, there, scorer, cases)
-            problem = _problem(candidate, scorer)
-            usable += [candidate] if problem is None else []
-            reason = problem or reason
+            try:
+                candidate = _candidate(recipe, there, scorer, cases)
+                _check(candidate, scorer)
+                usable.append(candidate)
+            except BtsError as error:
+                reason = str(error)
         found += usable
         if not usable:
             notes.append(f"ensemble {recipe.name} is left out: {reason}")
     return found, notes
 
 
-def _problem(candidate: Candidate, scorer: Scorer) -> str | None:
-    """Why a candidate cannot be scored, as far as one case tells."""
+def _check(candidate: Candidate, scorer: Scorer) -> None:
+    """Refuse a candidate that cannot be scored, as far as one case tells."""
     if not scorer.can_score(candidate):
-        return "its members have no cached probabilities"
-    try:
-        scorer.scores(candidate, (), scorer.cases[:1])
-    except PlanError as error:
-        return str(error)
-    return None
+        raise DataError("not all probabilities of its members are cached")
+    scorer.scores(candidate, (), scorer.cases[:1])
 
 
 def _candidate(recipe: Recipe, members: list[int], scorer: Scorer, cases: Sequence[str]) -> Candidate:

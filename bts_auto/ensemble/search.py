@@ -39,16 +39,16 @@ def search_members(
 ) -> Ranked:
     """Score singles, pairs, a greedy larger selection and `published` on `cases`; best first, the smaller in a tie.
 
-    Without cached probabilities members can only vote, and a vote of two is the first of them: then threes take the
-    place of pairs.
+    Members without cached probabilities compete alone. Where fewer than two have them, members can only vote, and a
+    vote of two is the first of them: then threes take the place of pairs.
     """
     n_members = len(scorer.trained)
-    pooled = all(one.has_probabilities for one in scorer.trained)
+    pooled = [i for i, one in enumerate(scorer.trained) if one.has_probabilities]
     candidates = [Candidate((i,)) for i in range(n_members)]
-    if pooled:
-        candidates += [Candidate(pair) for pair in itertools.combinations(range(n_members), 2)]
-        if n_members > 2:
-            candidates += [c for c in _greedy(scorer, cases) if c not in candidates]
+    if len(pooled) > 1:
+        candidates += [Candidate(pair) for pair in itertools.combinations(pooled, 2)]
+        if len(pooled) > 2:
+            candidates += [c for c in _greedy(scorer, cases, pooled) if c not in candidates]
     elif n_members > 2:
         candidates += [Candidate(three, "vote") for three in itertools.combinations(range(n_members), 3)]
     candidates += published
@@ -60,8 +60,8 @@ def search_members(
     return Ranked([candidates[i] for i in order], scores[order], values[order])
 
 
-def _greedy(scorer: Scorer, cases: Sequence[str]) -> list[Candidate]:
-    """Selections that grow, as long as it helps, by the member that helps the mean Dice most, be it taken again.
+def _greedy(scorer: Scorer, cases: Sequence[str], pooled: Sequence[int]) -> list[Candidate]:
+    """Selections of `pooled` that grow, as long as it helps, by the member that helps mean Dice most, be it again.
 
     References
     ----------
@@ -71,13 +71,13 @@ def _greedy(scorer: Scorer, cases: Sequence[str]) -> list[Candidate]:
     grown = []
     reached = -np.inf
     for _ in range(_GREEDY_PICKS):
-        options = [_weighted([*picks, i]) for i in range(len(scorer.trained))]
+        options = [_weighted([*picks, i]) for i in pooled]
         values = [case_dice(scorer.scores(one, (), cases), scorer.metrics).mean() for one in options]
         best = int(np.argmax(values))
         if values[best] <= reached:
             break
         reached = values[best]
-        picks.append(best)
+        picks.append(pooled[best])
         grown.append(options[best])
     return [one for one in dict.fromkeys(grown) if len(one.members) > 1]
 

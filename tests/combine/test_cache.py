@@ -86,6 +86,18 @@ def test_a_damaged_cache_is_one_clear_line(tmp_path: Path) -> None:
         CachedProbabilities(tmp_path / "case.b2nd")
 
 
+def test_a_damaged_block_is_one_clear_line_that_names_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "case.b2nd"
+    noise = np.random.default_rng(0).random((3, *SHAPE)).round()
+    write_cache(path, noise, outputs=PLAIN.outputs, box=tuple(slice(0, n) for n in SHAPE), shape=SHAPE)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle - 200 : middle + 200] = b"\xff" * 400
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"is damaged .* bts_train CONFIG FOLD --val"):
+        CachedProbabilities(path).check()
+
+
 def test_a_cache_of_other_labels_is_refused(tmp_path: Path) -> None:
     _write(tmp_path / f"case{CACHE_ENDING}", REGIONS)
     with pytest.raises(DataError, match="whole, core"):

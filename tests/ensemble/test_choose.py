@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bts_auto.combine.cache import CACHE_ENDING, write_cache
 from bts_auto.data.raw import RawDataset
+from bts_auto.data.readers import write_mask
+from bts_auto.data.volume import Geometry
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.best import Best, Member
 from bts_auto.ensemble.choose import choose
+from bts_auto.ensemble.clean import remove_caches
 from bts_auto.ensemble.ranking import mean_ranks
 from bts_auto.errors import DataError, ModelError, PlanError
 from bts_auto.events import Observer, Task
-from tests.ensemble.make_results import Results, predictions, truth
+from tests.ensemble.make_results import SHAPE, Results, predictions, truth
 
 
 def _half(upper: bool):
@@ -74,9 +78,6 @@ def test_a_pair_is_chosen_where_it_is_better_than_both(results: Results) -> None
 
 
 def _cache_unsure(results: Results, name: str, upper: bool) -> None:
-    from bts_auto.combine.cache import CACHE_ENDING, write_cache
-    from tests.ensemble.make_results import SHAPE
-
     outputs = results.raw.labels.outputs
     for number, case in enumerate(results.cases):
         channels = np.stack([truth(number) == value for value in range(4)]).astype(np.float32)
@@ -96,6 +97,95 @@ def test_members_vote_where_probabilities_are_missing(results: Results) -> None:
     assert best.combiner.name == "vote"
     assert len(best.members) == 3
     assert any("vote" in note for note in best.notes)
+
+
+def test_members_with_probabilities_are_pooled_and_the_others_compete_alone(results: Results) -> None:
+    for name, by in (("a__2d", 1), ("b__2d", -1), ("pair.c__3d_fullres", 3)):
+        results.add(name, predictions(results, lambda mask, number, by=by: np.roll(mask, by, axis=0)))
+    _cache_of(results, "pair.c__3d_fullres", "case_01").unlink()
+    best = choose(results.folder, results.raw).best
+    tried = {one.members for one in best.candidates}
+    assert ("a__2d", "b__2d") in tried
+    assert ("pair.c__3d_fullres",) in tried
+    assert not any("pair.c__3d_fullres" in members for members in tried if len(members) > 1)
+    words = "pair.c__3d_fullres competes alone: cached probabilities are missing for 1 of 4 cases; "
+    assert words + "bts_train 3d_fullres cv --recipe pair:c --val makes them" in best.notes
+
+
+def _cache_of(results: Results, name: str, case: str) -> Path:
+    return next((results.folder / name).glob(f"fold_*/validation/{case}{CACHE_ENDING}"))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_mask_counts_as_missing(results: Results) -> None:
+    results.add("a__2d", predictions(results, _good))
+    results.add("default__2d", predictions(results, _poor))
+    _cut(results.folder / "a__2d" / "fold_1" / "validation" / "case_01.nii.gz")
+    best = choose(results.folder, results.raw).best
+    assert [member.name for member in best.members] == ["default__2d"]
+    assert any("a__2d: damaged masks count as missing: case_01 (" in note for note in best.notes)
+    assert any("a__2d is left out: it has predicted 3 of 4" in note for note in best.notes)
+
+
+@pytest.mark.parametrize("how", ["cut", "foreign", "other grid"])
+def test_damaged_probabilities_count_as_missing(results: Results, how: str) -> None:
+    results.add("a__2d", predictions(results, _good))
+    results.add("default__2d", predictions(results, _poor))
+    path = _cache_of(results, "a__2d", "case_01")
+    if how == "cut":
+        _cut(path)
+    elif how == "foreign":
+        path.write_bytes(b"nonsense")
+    else:
+        outputs, size = results.raw.labels.outputs, (4, 4, 4)
+        box = tuple(slice(0, n) for n in size)
+        write_cache(path, [np.zeros(size, np.float32)] * 4, outputs=outputs, box=box, shape=size)
+    best = choose(results.folder, results.raw).best
+    assert [member.name for member in best.members] == ["a__2d"]
+    (word,) = (note for note in best.notes if "damaged cached probabilities count as missing: case_01 (" in note)
+    assert word.endswith("remove them, then bts_train 2d cv --recipe a --val")
+
+
+def test_a_case_whose_reference_cannot_be_used_is_left_out(results: Results) -> None:
+    results.add("default__2d", predictions(results, _good))
+    labels = results.raw.folder / "labelsTr"
+    _cut(labels / "case_01.nii.gz")
+    write_mask(labels / "case_02.nii.gz", np.ones((3, 4, 5), np.uint8), Geometry((3, 4, 5), (1.0, 1.0, 1.0)))
+    best = choose(results.folder, results.raw).best
+    assert best.cases == ("case_00", "case_03")
+    assert any("case_01 is left out: its reference mask cannot be used" in note for note in best.notes)
+    assert any("case_02 is left out: default__2d predicted it on a grid of (14, 15, 16)" in n for n in best.notes)
+
+
+def test_losing_the_calibration_of_an_earlier_choice_is_a_warning(results: Results) -> None:
+    class Listening(Observer):
+        def __init__(self) -> None:
+            self.warnings: list[str] = []
+
+        def warn(self, message: str) -> None:
+            self.warnings.append(message)
+
+    listening = Listening()
+    results.add("default__2d", predictions(results, _good), certainty=0.9)
+    choose(results.folder, results.raw, observer=listening)
+    assert listening.warnings == []
+    remove_caches(results.folder)
+    best = choose(results.folder, results.raw, observer=listening).best
+    assert best.calibration is None
+    assert any("the earlier choice (default__2d, mean Dice" in warning for warning in listening.warnings)
+
+
+def test_a_fold_beyond_the_splits_has_held_out_nothing(results: Results, tmp_path: Path) -> None:
+    results.add("default__2d", predictions(results, _good))
+    (tmp_path / "pre").mkdir()
+    splits = [{"train": ["case_01"], "val": ["case_00", "case_02"]}]
+    (tmp_path / "pre" / "splits_final.json").write_text(json.dumps(splits))
+    best = choose(results.folder, results.raw, tmp_path / "pre").best
+    assert best.cases == ("case_00", "case_02")
+    assert any("default__2d: fold 1 is left out: the dataset is split into 1" in note for note in best.notes)
 
 
 def test_what_is_not_complete_is_left_out_with_a_word(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,27 @@ def results(tmp_path: Path) -> Results:
 def test_a_recipe_is_found_again(results: Results) -> None:
     recipe = _recipe(combiner={"name": "staple"}, postprocessing=[{"name": "nesting"}])
     remember_ensemble(recipe, results.folder)
-    assert find_ensembles(results.folder) == [recipe]
+    assert find_ensembles(results.folder) == ([recipe], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{", "both is left out: .*not valid JSON"), ('{"name": "both"}', "both is left out: .*'about'")],
+    ids=["broken JSON", "no recipe"],
+)
+def test_a_damaged_recipe_is_left_out_with_a_word(results: Results, text: str, words: str) -> None:
+    results.add("default__2d", predictions(results, _shifted(1)))
+    (results.folder / "both.recipe.json").write_text(text)
+    notes = choose(results.folder, results.raw).best.notes
+    assert any(re.search(words, note) for note in notes)
+
+
+def test_an_ensemble_of_an_unknown_combiner_is_left_out_with_a_word(results: Results) -> None:
+    for name in ("a", "b"):
+        results.add(f"both.{name}__2d", predictions(results, _shifted(1)))
+    remember_ensemble(_recipe(combiner={"name": "stapl"}), results.folder)
+    notes = choose(results.folder, results.raw).best.notes
+    assert any("both is left out" in note and "stapl" in note for note in notes)
 
 
 def test_of_each_fold_the_best_member_is_kept(results: Results) -> None:
