@@ -21,6 +21,8 @@ from bts_auto.evaluate.folder import find_masks
 from bts_auto.events import SILENT, Observer
 from bts_auto.plan.recipes import check_count
 
+_WITHOUT_PROBABILITIES = "combine the masks, by vote or staple"
+
 
 @dataclass(frozen=True)
 class Combined:
@@ -125,7 +127,7 @@ def _choose(places: list[Path], common: list[str], labels: Labels, asked: str | 
             if not probabilities_exist(place, case, labels):
                 reason = f"{place} has no probabilities of {case}"
                 if asked is not None:
-                    raise DataError(f"'{asked}' needs probabilities, and {reason}", mend="combine by vote")
+                    raise DataError(f"'{asked}' needs probabilities, and {reason}", mend=_WITHOUT_PROBABILITIES)
                 return "vote", f"{reason}; in a tie the earliest folder decides"
     return (asked, "as asked for") if asked else ("mean", "every folder has probabilities")
 
@@ -141,10 +143,14 @@ def _combine_case(
     masks, geometry = _read_masks(paths, labels)
     if not uses_probabilities(chosen):
         return combine(chosen, masks, labels, options), geometry
-    joined, sources = find_of_members(places, case, labels)
+    try:
+        joined, sources = find_of_members(places, case, labels)
+    except DataError as error:
+        raise DataError(error.what, where=error.where, mend=error.mend or _WITHOUT_PROBABILITIES) from None
     for place, source in zip(places, sources, strict=True):
         if source.shape != geometry.size:
-            raise DataError(f"its probabilities do not lie on the grid of the mask, {geometry.size}", where=place)
+            what = f"its probabilities do not lie on the grid of the mask, {geometry.size}"
+            raise DataError(what, where=place, mend=_WITHOUT_PROBABILITIES)
     return combine_sources(chosen, sources, joined, options), geometry
 
 

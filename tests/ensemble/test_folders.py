@@ -143,14 +143,16 @@ def test_output_has_the_integers_of_a_submission(folders: list[Path], tmp_path: 
         assert set(np.unique(read_mask(tmp_path / name / "case_0.nii.gz")[0])) == {0, 1, 2, 4}
 
 
-def test_probabilities_of_another_size_are_refused(folders: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shape", "words"), [((4, 3, 3, 3), "do not lie on the grid"), ((3, *SHAPE), "for 4 outputs")])
+def test_probabilities_that_do_not_fit_are_refused(folders, tmp_path: Path, shape, words: str) -> None:
     for folder in folders[:2]:
         for number in range(2):
             _save_probabilities(folder, number, 0.9)
-    np.savez(folders[1] / "case_0.npz", probabilities=np.ones((4, 3, 3, 3), np.float32))
+    np.savez(folders[1] / "case_0.npz", probabilities=np.ones(shape, np.float32))
     done = combine_folders(folders[:2], tmp_path / "out", LABELS)
     assert done.cases == ["case_1"]
-    assert "do not lie on the grid" in done.failures[0].reason
+    assert words in done.failures[0].reason
+    assert done.failures[0].reason.endswith(" - combine the masks, by vote or staple")
 
 
 @pytest.mark.parametrize(
