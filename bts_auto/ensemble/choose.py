@@ -91,7 +91,9 @@ def choose(
     searched = len(scorer.cases) >= LEAST_CASES if search is None else search
     if not searched:
         asked = (
-            "as asked for" if search is False else f"{len(scorer.cases)} cases are too few ({LEAST_CASES} are needed)"
+            "as asked for"
+            if search is False
+            else f"too few cases ({len(scorer.cases)} of {LEAST_CASES} that are needed)"
         )
         note(f"post-processing is not searched: {asked}")
     for message in _without_probabilities(trained):

@@ -48,7 +48,7 @@ def assess(
                 inside[case][name] = count_levels(probability, np.isin(told.mask, values))
     calibration = fit_calibration(evidence)
     if calibration is None:
-        note(f"confidence is not calibrated: {len(evidence)} cases are too few ({LEAST_CASES} are needed)")
+        note(f"confidence is not calibrated: too few cases ({len(evidence)} of {LEAST_CASES} that are needed)")
     return calibration, _agreement(scorer, chosen, rules, inside, _without_each(evidence, calibration))
 
 

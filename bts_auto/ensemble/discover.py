@@ -12,9 +12,9 @@ from bts_auto.data.readers import read_mask
 from bts_auto.data.splits import Split
 from bts_auto.ensemble.best import Member
 from bts_auto.errors import BtsError, DataError
+from bts_auto.model.layout import recipe_option
 from bts_auto.pool import local_pool
 
-_DEFAULT_RECIPE = "default"
 # Damaged files that are named one by one.
 _MOST_NAMED = 3
 
@@ -48,9 +48,7 @@ class Trained:
     @property
     def validation_command(self) -> str:
         """What makes missing masks and probabilities."""
-        recipe = self.member.recipe.replace(".", ":", 1)
-        asked = "" if recipe == _DEFAULT_RECIPE else f" --recipe {recipe}"
-        return f"bts_train {self.member.configuration} cv{asked} --val"
+        return f"bts_train {self.member.configuration} cv{recipe_option(self.member.recipe)} --val"
 
     def fold_of(self, case: str) -> int:
         """The fold that held a case out."""

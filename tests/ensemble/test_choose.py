@@ -220,7 +220,7 @@ def test_few_cases_are_not_searched_unless_asked(results: Results) -> None:
     results.add("default__2d", predictions(results, _with_specks))
     best = choose(results.folder, results.raw).best
     assert best.tried_rules == ()
-    assert any("4 cases are too few" in note for note in best.notes)
+    assert any("too few cases (4 of 10" in note for note in best.notes)
     searched = choose(results.folder, results.raw, search=True).best
     assert searched.tried_rules
     assert next(rule.name for rule in searched.postprocessing) in ("keep_largest", "minimum_size")
