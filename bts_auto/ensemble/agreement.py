@@ -18,7 +18,8 @@ from bts_auto.ensemble.evidence import LEVELS, count_levels
 
 # Fewer points have no correlation worth a number.
 _LEAST_CASES = 3
-# A predicted Dice below this is low whatever cross-validation was like; else one that is lower than nearly all there.
+# A predicted Dice below this is low, as is one that is lower than nearly all of cross-validation; where cross-validation
+# itself is mostly below, every case would be named, and only the latter counts.
 LOW, _LOW_PERCENTILE, _LOW_MARGIN = 0.5, 5, 0.05
 # Probabilities are looked at as the cache has them, in which the prediction was tried.
 _STEPS = np.float32(255)
@@ -35,7 +36,7 @@ class Agreement(Document):
     error : float
         Mean absolute difference.
     low : float
-        A new case is named when its predicted Dice lies below.
+        A new case is named when its predicted Dice lies below; 0 where true Dice does not grow with it.
     predicted, true : dict of str to float
         For each case, means over the regions that are predicted to be there.
     """
@@ -47,6 +48,15 @@ class Agreement(Document):
     low: float
     predicted: dict[str, float]
     true: dict[str, float]
+
+    @property
+    def informs(self) -> bool:
+        """Whether true Dice grew with the predicted one on cross-validation, as far as that can be told."""
+        return self.correlation is None or self.correlation > 0
+
+    def is_low(self, predicted: float) -> bool:
+        """Whether a new case should be named for its predicted Dice."""
+        return self.informs and predicted < self.low
 
 
 def expected_dice(counts: np.ndarray, temperature: float) -> float | None:
@@ -71,17 +81,21 @@ def summarise_agreement(predicted: Mapping[str, float], true: Mapping[str, float
     if not cases:
         return None
     said, is_so = (np.array([values[case] for case in cases]) for values in (predicted, true))
-    low = max(LOW, float(np.percentile(said, _LOW_PERCENTILE)) - _LOW_MARGIN)
     linear = rank = None
     if len(cases) >= _LEAST_CASES and np.ptp(said) > 0 and np.ptp(is_so) > 0:
         linear = float(np.corrcoef(said, is_so)[0, 1])
         rank = float(np.corrcoef(_ranks(said), _ranks(is_so))[0, 1])
+    low = float(np.percentile(said, _LOW_PERCENTILE)) - _LOW_MARGIN
+    if np.median(said) >= LOW:
+        low = max(LOW, low)
+    if linear is not None and linear <= 0:
+        low = 0.0
     return Agreement(
         cases=len(cases),
         correlation=linear,
         rank_correlation=rank,
         error=float(np.abs(said - is_so).mean()),
-        low=round(low, 4),
+        low=round(max(low, 0.0), 4),
         predicted={case: round(predicted[case], 4) for case in cases},
         true={case: round(true[case], 4) for case in cases},
     )

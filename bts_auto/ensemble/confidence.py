@@ -49,7 +49,13 @@ def assess(
     calibration = fit_calibration(evidence)
     if calibration is None:
         note(f"confidence is not calibrated: too few cases ({len(evidence)} of {LEAST_CASES} that are needed)")
-    return calibration, _agreement(scorer, chosen, rules, inside, _without_each(evidence, calibration))
+    agreement = _agreement(scorer, chosen, rules, inside, _without_each(evidence, calibration))
+    if agreement is not None and not agreement.informs:
+        note(
+            f"predicted Dice does not tell good masks from bad on cross-validation (correlation "
+            f"{agreement.correlation:.2f}): new cases get it with its error, and none is named for it"
+        )
+    return calibration, agreement
 
 
 def _without_each(evidence: Mapping[str, Evidence], calibration: Calibration | None) -> dict[str, dict[str, float]]:

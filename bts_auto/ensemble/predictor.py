@@ -126,7 +126,9 @@ class JointPredictor:
         with timed(timings, "confidence"):
             dice = self._predicted_dice(made, brain)
             remarks = (*self._remarks(volume, dice), *self._tile_remarks(prepared))
-        return replace(made, predicted_dice=dice, remarks=remarks, members=made.members if keep_scores else ())
+        error = None if dice is None or self.best.agreement is None else self.best.agreement.error
+        made = replace(made, predicted_dice=dice, predicted_dice_error=error, remarks=remarks)
+        return made if keep_scores else replace(made, members=())
 
     def _predicted_dice(self, made: _Joint, brain: np.ndarray) -> dict[str, float] | None:
         if self.best.agreement is None:
@@ -145,8 +147,10 @@ class JointPredictor:
             remarks = self.best.training.remarks(CaseLook.of(volume))
             lines = ["unlike the training cases: " + "; ".join(remarks)] if remarks else []
         mean = None if dice is None else mean_of(list(dice.values()))
-        if mean is not None and self.best.agreement is not None and mean < self.best.agreement.low:
-            lines.append(f"predicted Dice is low, {mean:.2f} (below {self.best.agreement.low:.2f}): look at the mask")
+        agreement = self.best.agreement
+        if mean is not None and agreement is not None and agreement.is_low(mean):
+            limits = f"below {agreement.low:.2f}, off by {agreement.error:.2f} on average"
+            lines.append(f"predicted Dice is low, {mean:.2f} ({limits}): look at the mask")
         return tuple(lines)
 
     def _tile_remarks(self, prepared: Sequence[Prepared]) -> list[str]:

@@ -138,6 +138,7 @@ class CaseOutput:
                 beside["probabilities"] = self._write_probabilities(prediction, predictor)
             if self.extras.uncertainty:
                 beside["uncertainty"] = self._write_uncertainty(prediction, predictor)
+        error = prediction.predicted_dice_error
         record |= {
             "finished": True,
             "computed_with": predictor.computed_with(),
@@ -145,6 +146,7 @@ class CaseOutput:
             "beside": beside,
             "volumes_ml": {name: round(volume, 3) for name, volume in prediction.volumes().items()},
             "predicted_dice": _rounded(prediction.predicted_dice),
+            "predicted_dice_error": error if error is None else round(error, 3),
             "remarks": list(prediction.remarks),
             "seconds": {stage: round(seconds, 3) for stage, seconds in prediction.timings.items()},
             "peak_memory_gb": peak_memory_gb(),

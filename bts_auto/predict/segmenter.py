@@ -37,6 +37,8 @@ class Prediction:
         The mean of the members' own entropies in the network's grid, if it was asked for.
     predicted_dice : dict of str to float, or None
         For each region in the mask the Dice that is expected of it, where the model can tell.
+    predicted_dice_error : float or None
+        How far that was off on cross-validation, on average over cases.
     remarks : tuple of str
         What a reader of the mask should be warned of.
     timings : dict
@@ -51,6 +53,7 @@ class Prediction:
     steps: SpatialSteps | None = None
     member_entropy: np.ndarray | None = None
     predicted_dice: dict[str, float] | None = None
+    predicted_dice_error: float | None = None
     remarks: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import pearsonr, spearmanr
 
+from bts_auto.combine.cache import CACHE_ENDING, write_cache
 from bts_auto.data.labels import Labels
 from bts_auto.data.likeness import CaseLook, TrainingLook
 from bts_auto.ensemble.agreement import Agreement, expected_dice, predicted_dice, summarise_agreement
@@ -20,7 +21,7 @@ from bts_auto.ensemble.predictor import JointPredictor
 from bts_auto.events import Observer
 from bts_auto.files import read_json
 from bts_auto.predict.predictor import CasePredictor
-from tests.ensemble.make_results import Results, predictions
+from tests.ensemble.make_results import SHAPE, Results, predictions, truth
 from tests.predict.models import MemoryFold, make_configuration, make_plan, make_volume, predict_folder
 from tests.predict.test_folder import write_case
 
@@ -78,6 +79,47 @@ def test_predictions_are_judged_case_by_case() -> None:
     assert 0.5 <= found.low < 0.7
 
 
+def _summary(said: list[float], true: list[float]) -> Agreement:
+    cases = [f"case_{n}" for n in range(len(said))]
+    found = summarise_agreement(dict(zip(cases, said, strict=True)), dict(zip(cases, true, strict=True)))
+    assert found is not None
+    return found
+
+
+def test_where_all_predictions_are_low_a_case_is_named_that_is_lower_than_they() -> None:
+    found = _summary([0.3, 0.35, 0.4, 0.45], [0.5, 0.6, 0.6, 0.7])
+    assert not any(found.is_low(value) for value in found.predicted.values())
+    assert found.is_low(0.2)
+
+
+def test_a_low_prediction_in_good_company_is_named_below_one_half() -> None:
+    found = _summary([0.3, 0.85, 0.9, 0.9, 0.95], [0.4, 0.8, 0.85, 0.9, 0.9])
+    assert (found.is_low(0.49), found.is_low(0.51)) == (True, False)
+
+
+def test_predictions_that_go_against_the_truth_name_nobody() -> None:
+    found = _summary([0.3, 0.2, 0.16, 0.33], [0.6, 0.7, 0.76, 0.56])
+    assert found.correlation is not None
+    assert found.correlation < 0
+    assert not found.is_low(0.01)
+    assert not found.model_copy(update={"low": 0.5}).is_low(0.01)  # as an earlier version wrote it
+
+
+def test_choosing_says_that_predictions_go_against_the_truth(tmp_path: Path) -> None:
+    results = Results.make(tmp_path, 4)
+    results.add("a__3d_fullres", predictions(results, lambda mask, number: np.roll(mask, number, 0)), certainty=0.9)
+    for number, case in enumerate(results.cases):  # the surer, the further off
+        certainty, mask = 0.6 + 0.1 * number, np.roll(truth(number), number, 0)
+        path = results.folder / "a__3d_fullres" / f"fold_{number % 2}" / "validation" / f"{case}{CACHE_ENDING}"
+        channels = [np.where(mask == value, certainty, (1 - certainty) / 3) for value in range(4)]
+        box = tuple(slice(0, n) for n in SHAPE)
+        write_cache(path, channels, outputs=results.raw.labels.outputs, box=box, shape=SHAPE)
+    best = choose(results.folder, results.raw).best
+    assert best.agreement is not None
+    assert best.agreement.low == 0
+    assert any("does not tell good masks from bad" in note for note in best.notes)
+
+
 def test_two_cases_have_no_correlation() -> None:
     found = summarise_agreement({"a": 0.9, "b": 0.7}, {"a": 0.8, "b": 0.5})
     assert found is not None
@@ -94,9 +136,15 @@ def test_choosing_remembers_how_predicted_and_true_dice_go_together(tmp_path: Pa
     assert agreement.true["case_03"] < 0.8
 
 
-def _joint(*, low: float, training: TrainingLook | None = None) -> JointPredictor:
+def _joint(*, low: float, training: TrainingLook | None = None, correlation: float = 0.9) -> JointPredictor:
     agreement = Agreement(
-        cases=4, correlation=0.9, rank_correlation=0.8, error=0.1, low=low, predicted={"a": 0.8}, true={"a": 0.7}
+        cases=4,
+        correlation=correlation,
+        rank_correlation=0.8,
+        error=0.1,
+        low=low,
+        predicted={"a": 0.8},
+        true={"a": 0.7},
     )
     best = Best(
         dataset_name="Dataset001_Test",
@@ -118,11 +166,13 @@ def test_a_low_predicted_dice_is_named_in_the_record_and_to_the_observer(tmp_pat
     (tmp_path / "in").mkdir()
     write_case(tmp_path / "in", "anna")
     listening = Listening()
-    for low, named in ((0.99, True), (0.01, False)):
+    for low, correlation, named in ((0.99, 0.9, True), (0.01, 0.9, False), (0.99, -0.2, False)):
         listening.warnings.clear()
-        predict_folder(_joint(low=low), tmp_path / "in", tmp_path / str(low), observer=listening)
-        record = read_json(tmp_path / str(low) / "anna.prediction.json")
+        output = tmp_path / f"{low}_{correlation}"
+        predict_folder(_joint(low=low, correlation=correlation), tmp_path / "in", output, observer=listening)
+        record = read_json(output / "anna.prediction.json")
         assert 0 < record["predicted_dice"]["core"] < 0.99
+        assert record["predicted_dice_error"] == 0.1
         assert any("predicted Dice is low" in line for line in record["remarks"]) is named
         assert any("anna: predicted Dice is low" in line for line in listening.warnings) is named
 
