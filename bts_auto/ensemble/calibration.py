@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from pydantic import Field
 
-from bts_auto.combine.temperature import SMALLEST, at_temperature, best_temperature, exclusive_weight, scale
+from bts_auto.combine.temperature import (
+    SMALLEST,
+    TEMPERATURES,
+    at_temperature,
+    best_temperature,
+    exclusive_weight,
+    scale,
+)
 from bts_auto.data.labels import Labels
 from bts_auto.documents import Document
 from bts_auto.ensemble.evidence import LEVELS, ZONE_MM, Evidence
@@ -66,6 +73,18 @@ class Calibrated(Document):
         """Whether held-out cases are told more truly with a temperature than without."""
         return self.likelihood_after < self.likelihood_before
 
+    @property
+    def at_edge(self) -> bool:
+        """Whether the likelihood asks for a temperature at the edge of those that are tried, or beyond."""
+        return not TEMPERATURES[0] < self.fitted < TEMPERATURES[-1]
+
+    @property
+    def trades_error(self) -> bool:
+        """Whether its temperature is used although it makes the calibration error of held-out cases larger."""
+        if self.error_before is None or self.error_after is None:
+            return False
+        return self.helps and self.error_after > self.error_before
+
 
 class Calibration(Document):
     """The temperatures of a chosen pipeline.
@@ -101,6 +120,23 @@ class Calibration(Document):
         """Every temperature by its name, that of labels as ``labels``."""
         shared = {} if self.labels is None else {"labels": self.labels.temperature}
         return {name: one.temperature for name, one in self.regions.items()} | shared
+
+    def remarks(self) -> list[str]:
+        """What should be known before these temperatures are relied on."""
+        everything = self.regions | ({} if self.labels is None else {"labels": self.labels})
+        lines = [
+            f"the temperature of {name} is {one.fitted:g}, at the edge of those that are tried: its confidence may be "
+            "further off than that corrects"
+            for name, one in everything.items()
+            if one.at_edge and one.helps
+        ]
+        lines += [
+            f"the temperature of {name} makes held-out voxels likelier, yet its calibration error larger "
+            f"({one.error_before:.4f} -> {one.error_after:.4f})"
+            for name, one in everything.items()
+            if one.trades_error
+        ]
+        return lines
 
 
 def fit_calibration(evidence: Mapping[str, Evidence]) -> Calibration | None:

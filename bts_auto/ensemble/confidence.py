@@ -49,6 +49,8 @@ def assess(
     calibration = fit_calibration(evidence)
     if calibration is None:
         note(f"confidence is not calibrated: too few cases ({len(evidence)} of {LEAST_CASES} that are needed)")
+    for remark in () if calibration is None else calibration.remarks():
+        note(remark)
     agreement = _agreement(scorer, chosen, rules, inside, _without_each(evidence, calibration))
     if agreement is not None and not agreement.informs:
         note(

@@ -14,7 +14,7 @@ from bts_auto.combine.probabilities import geometric_mean
 from bts_auto.combine.temperature import SMALLEST, scale
 from bts_auto.data.labels import Labels
 from bts_auto.ensemble.best import Best
-from bts_auto.ensemble.calibration import Calibration, calibrated, fit_calibration
+from bts_auto.ensemble.calibration import Calibrated, Calibration, calibrated, fit_calibration
 from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.clean import remove_caches
 from bts_auto.ensemble.discover import discover
@@ -81,6 +81,35 @@ def test_overconfidence_is_found_and_cured_on_cases_that_were_held_out() -> None
         assert one.temperature == pytest.approx(2, rel=0.15)
         assert one.error_after < one.error_before / 2
         assert one.likelihood_after < one.likelihood_before
+
+
+def test_a_temperature_at_the_edge_of_those_tried_is_remarked_on() -> None:
+    found = fit_calibration({str(seed): _case(seed, sharp=0.1) for seed in range(3)})
+    assert found is not None
+    assert found.regions["WT"].fitted == 0.25
+    assert any(line.startswith("the temperature of WT is 0.25, at the edge") for line in found.remarks())
+
+
+def test_a_temperature_within_is_not_remarked_on() -> None:
+    found = fit_calibration({str(seed): _case(seed) for seed in range(4)})
+    assert found is not None
+    assert found.remarks() == []
+
+
+def test_a_likelier_answer_with_a_larger_calibration_error_is_remarked_on() -> None:
+    better = {"likelihood_before": 0.2, "likelihood_after": 0.1, "error_before": 0.01, "error_after": 0.0234}
+    one = Calibrated(temperature=2.0, fitted=2.0, apart=(1.9, 2.1), **better)
+    (line,) = Calibration(regions={"ET": one}).remarks()
+    assert "ET" in line
+    assert line.endswith("(0.0100 -> 0.0234)")
+    unused = one.model_copy(update={"likelihood_after": 0.3})
+    assert Calibration(regions={"ET": unused}).remarks() == []
+
+
+def test_choosing_notes_what_is_remarked_on(tmp_path: Path) -> None:
+    results = Results.make(tmp_path, 3)
+    results.add("a__2d", predictions(results, lambda mask, number: mask), certainty=0.6)
+    assert any("at the edge of those that are tried" in note for note in choose(results.folder, results.raw).best.notes)
 
 
 def test_labels_share_one_temperature() -> None:
