@@ -18,8 +18,8 @@ from bts_auto.ensemble.evidence import LEVELS, count_levels
 
 # Fewer points have no correlation worth a number.
 _LEAST_CASES = 3
-# A predicted Dice below this is low, as is one that is lower than nearly all of cross-validation. Where these themselves
-# are mostly below, every case would be named, and only the latter counts.
+# A predicted Dice below this is low, as is one that is lower than nearly all of cross-validation. Where most of these
+# lie below themselves, every case would be named, and only the latter counts.
 LOW, _LOW_PERCENTILE, _LOW_MARGIN = 0.5, 5, 0.05
 # Probabilities are looked at as the cache has them, in which the prediction was tried.
 _STEPS = np.float32(255)
