@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -25,8 +25,8 @@ class Context:
         Voxel distances (z, y, x) in mm.
     probabilities : ndarray or None, shape (k, z, y, x)
         The network's output, in the order of ``labels.outputs``, where it is at hand.
-    brain : ndarray of bool or None, shape (z, y, x)
-        Where the image is not zero, where it is at hand.
+    brain : ndarray of bool, callable that returns one, or None, shape (z, y, x)
+        Where the image is not zero, where it is at hand; a callable where the image must be read for it.
     outputs : mapping of str to float
         Numbers that other models gave for the case (a classifier's score).
     """
@@ -34,8 +34,20 @@ class Context:
     labels: Labels
     spacing: tuple[float, ...]
     probabilities: np.ndarray | None = None
-    brain: np.ndarray | None = None
+    brain: np.ndarray | Callable[[], np.ndarray] | None = None
     outputs: Mapping[str, float] = field(default_factory=dict)
+
+    def brain_mask(self) -> np.ndarray:
+        """Where the image is not zero, shape (z, y, x).
+
+        Raises
+        ------
+        PlanError
+            When the case comes without its image.
+        """
+        if self.brain is None:
+            raise PlanError("the brain mask of the case is not known here")
+        return self.brain() if callable(self.brain) else self.brain
 
     def members(self, name: str) -> tuple[int, ...]:
         """The integers of a label or region by name (:meth:`bts_auto.data.labels.Labels.declared`).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from bts_auto.errors import PlanError
 from bts_auto.postprocess.context import Context
 
 
@@ -16,6 +15,4 @@ def outside_brain(mask: np.ndarray, context: Context, options: None = None) -> n
     PlanError
         When the case comes without a brain mask.
     """
-    if context.brain is None:
-        raise PlanError("rule 'outside_brain' needs the brain mask of the case")
-    return np.where(context.brain, mask, 0).astype(mask.dtype)
+    return np.where(context.brain_mask(), mask, 0).astype(mask.dtype)
