@@ -13,7 +13,7 @@ from bts_auto.cli import common
 if TYPE_CHECKING:
     from bts_auto.steps import Outcome
 
-_OF_CHOOSING = ("search", "rule")
+_OF_CHOOSING = ("search", "rule", "recipe")
 _OF_COMBINING = ("output", "combiner", "options", "labels")
 
 
@@ -51,6 +51,10 @@ def _add_choosing(group: Any) -> None:
     group.add_argument(
         "--search", action=argparse.BooleanOptionalAction, default=None,
         help="search post-processing, however few or many cases there are (default: with 10 or more)",
+    )  # fmt: skip
+    group.add_argument(
+        "--recipe", metavar="NAME",
+        help="choose this recipe: an ensemble as it is written, or the best of a single one's configurations",
     )  # fmt: skip
     group.add_argument(
         "--clean", action="store_true", help="remove the cached probabilities that choosing needs, and do nothing else"
@@ -122,5 +126,9 @@ def _choose(arguments: argparse.Namespace, observer: Any) -> Outcome:
     from bts_auto import steps
 
     return steps.choose(
-        **common.place(arguments), rule=arguments.rule or "mean_dice", search=arguments.search, observer=observer
+        **common.place(arguments),
+        rule=arguments.rule or "mean_dice",
+        search=arguments.search,
+        recipe=arguments.recipe,
+        observer=observer,
     )

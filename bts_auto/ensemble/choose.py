@@ -46,6 +46,7 @@ def choose(
     *,
     rule: RankingRule = "mean_dice",
     search: bool | None = None,
+    recipe: str | None = None,
     observer: Observer = SILENT,
 ) -> Choice:
     """Score every trained recipe and configuration and their combinations, choose, and write ``best.json``.
@@ -62,6 +63,8 @@ def choose(
         How combinations are compared.
     search : bool, optional
         Whether post-processing is searched; default: with 10 cases or more.
+    recipe : str, optional
+        Choose this one: an ensemble as it is written, or what is best of a single one's configurations.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def choose(
     Raises
     ------
     DataError
-        When nothing is trained and validated, or no case can be scored.
+        When nothing is trained and validated, of the recipe where one is named, or no case can be scored.
     """
     notes: list[str] = []
 
@@ -83,11 +86,18 @@ def choose(
     trained, left_out = discover(results, raw.file_ending, _splits(raw, preprocessed))
     for message in left_out:
         note(message)
+    if recipe is not None:
+        trained = _of_recipe(trained, recipe, Path(results))
     trained, references = _with_references(trained, raw, note)
     scorer = Scorer(trained, references, raw.labels, METRICS[rule])
     ensembles, unreadable = find_ensembles(Path(results))
-    for message in (*unreadable, *ensemble_candidates(ensembles, scorer, ())[1]):
+    if recipe is not None:
+        ensembles = [one for one in ensembles if one.name == recipe]
+    usable, unusable = ensemble_candidates(ensembles, scorer, ())
+    for message in (*unreadable, *unusable):
         note(message)
+    if recipe is not None and ensembles and not usable:
+        raise DataError(unusable[0], where=results, mend=f"bts_train CONFIG cv --recipe {recipe} trains all of them")
     searched = len(scorer.cases) >= LEAST_CASES if search is None else search
     if not searched:
         asked = (
@@ -99,9 +109,9 @@ def choose(
     for message in _without_probabilities(trained):
         note(message)
     with observer.task("Choosing", 3 + len(_groups(scorer.cases)), "step") as task:
-        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles, task)
+        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles, task, recipe)
         task.advance()
-        nested = _nested_score(scorer, rule, searched, ensembles, task)
+        nested = _nested_score(scorer, rule, searched, ensembles, task, recipe)
         calibration, agreement = assess(scorer, ranked.candidates[0], rules, note)
         task.advance()
         look = look_at_training(raw, note)
@@ -191,11 +201,29 @@ def _misfit(case: str, reference: Reference, trained: Sequence[Trained]) -> str 
     return None
 
 
+def _of_recipe(trained: Sequence[Trained], recipe: str, results: Path) -> list[Trained]:
+    """What is trained of a recipe, or of an ensemble's members."""
+    found = [one for one in trained if one.member.recipe == recipe or one.member.recipe.startswith(f"{recipe}.")]
+    if not found:
+        there = ", ".join(dict.fromkeys(one.member.recipe.partition(".")[0] for one in trained))
+        raise DataError(f"no '{recipe}' is trained and validated", where=results, mend=f"there are {there}")
+    return found
+
+
 def _search(
-    scorer: Scorer, cases: Sequence[str], rule: RankingRule, searched: bool, ensembles: Sequence[Recipe], task: Task
+    scorer: Scorer,
+    cases: Sequence[str],
+    rule: RankingRule,
+    searched: bool,
+    ensembles: Sequence[Recipe],
+    task: Task,
+    recipe: str | None,
 ) -> tuple[Ranked, Rules, list[TriedRule]]:
     """The best members and post-processing on `cases`; `task` hears of each round of post-processing."""
     ranked = search_members(scorer, cases, rule, ensemble_candidates(ensembles, scorer, cases)[0])
+    if recipe is not None and ensembles:
+        kept = [i for i, one in enumerate(ranked.candidates) if one.recipe == recipe]
+        ranked = Ranked([ranked.candidates[i] for i in kept], ranked.scores[kept], ranked.values[kept])
     if not searched:
         return ranked, (), []
     rules, tried = search_rules(scorer, ranked.candidates[0], cases, lambda number: task.advance(0, round=number + 1))
@@ -210,13 +238,18 @@ def _groups(cases: Sequence[str]) -> list[list[str]]:
 
 
 def _nested_score(
-    scorer: Scorer, rule: RankingRule, searched: bool, ensembles: Sequence[Recipe], task: Task
+    scorer: Scorer,
+    rule: RankingRule,
+    searched: bool,
+    ensembles: Sequence[Recipe],
+    task: Task,
+    recipe: str | None,
 ) -> float | None:
     """Mean Dice of choices that were each made without the cases they are scored on; None with fewer than two cases."""
     parts = []
     for held_out in _groups(scorer.cases):
         others = [case for case in scorer.cases if case not in held_out]
-        ranked, rules, _ = _search(scorer, others, rule, searched, ensembles, task)
+        ranked, rules, _ = _search(scorer, others, rule, searched, ensembles, task, recipe)
         parts.append(scorer.scores(ranked.candidates[0], rules, held_out))
         task.advance()
     return mean_dice(np.concatenate(parts), scorer.metrics) if parts else None

@@ -101,6 +101,7 @@ def choose(
     workspace: Path | None = None,
     rule: RankingRule = "mean_dice",
     search: bool | None = None,
+    recipe: str | None = None,
     observer: Observer = SILENT,
 ) -> Outcome:
     """Score every trained configuration and their combinations on cross-validation, and remember the best.
@@ -111,12 +112,20 @@ def choose(
         How combinations are compared.
     search : bool, optional
         Whether post-processing is searched; default: with 10 cases or more.
+    recipe : str, optional
+        Choose this one: an ensemble as it is written, or what is best of a single one's configurations.
     """
     from bts_auto.ensemble.choose import choose as choose_best
 
     place = locate(dataset, workspace, observer)
     choice = choose_best(
-        place.results, place.dataset(), place.preprocessed, rule=rule, search=search, observer=observer
+        place.results,
+        place.dataset(),
+        place.preprocessed,
+        rule=rule,
+        search=search,
+        recipe=None if recipe is None else recipe.replace(":", "."),
+        observer=observer,
     )
     data = {"best": choice.best.model_dump(mode="json"), "path": str(choice.path)}
     lines = _choice_lines(choice.best)

@@ -75,6 +75,30 @@ def test_of_each_fold_the_best_member_is_kept(results: Results) -> None:
     assert best.plain_score == best.nested_score == 1
 
 
+def test_an_ensemble_can_be_chosen_by_name_though_another_is_better(results: Results) -> None:
+    results.add("default__2d", predictions(results, _shifted(0)))
+    for name in ("a", "b"):
+        results.add(f"both.{name}__2d", predictions(results, _shifted(1)))
+    remember_ensemble(_recipe(combiner={"name": "staple"}), results.folder)
+    assert [one.recipe for one in choose(results.folder, results.raw).best.members] == ["default"]
+    best = choose(results.folder, results.raw, recipe="both").best
+    assert (best.recipe, best.combiner.name) == ("both", "staple")
+    assert [one.recipe for one in best.members] == ["both.a", "both.b"]
+    assert best.nested_score is not None
+    assert best.nested_score < 1
+    assert [one.recipe for one in choose(results.folder, results.raw, recipe="both.b").best.members] == ["both.b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("bth", "no 'bth' is trained .*there are both"), ("both", "not all of its")]
+)
+def test_a_recipe_that_cannot_be_chosen_is_one_clear_line(results: Results, name: str, words: str) -> None:
+    results.add("both.a__2d", predictions(results, _shifted(1)))
+    remember_ensemble(_recipe(), results.folder)
+    with pytest.raises(DataError, match=words):
+        choose(results.folder, results.raw, recipe=name)
+
+
 def test_rules_of_the_recipe_belong_to_its_candidate(results: Results) -> None:
     def with_speck(mask: np.ndarray, number: int) -> np.ndarray:
         out = mask.copy()
