@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bts_auto import registry
+from bts_auto import machine, registry
 from bts_auto.combine.cache import CachedProbabilities
 from bts_auto.combine.combiners import combine, combine_probabilities
 from bts_auto.combine.saved import CacheSource
@@ -29,6 +29,7 @@ from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.empty import EMPTY_RULES
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Component
+from bts_auto.pool import local_pool
 from bts_auto.postprocess.context import Context, apply_rules, arrange, need_probabilities
 
 Rules = tuple[Component, ...]
@@ -89,17 +90,27 @@ class Scorer:
     labels : Labels
     metrics : sequence of str
         What is scored; undefined scores follow BraTS (both empty: best, one empty: worst).
+    workers : int, optional
+        Cases scored side by side; default: the number of cores, at most 8. Scores do not depend on it.
     """
 
     def __init__(
-        self, trained: Sequence[Trained], references: Mapping[str, Reference], labels: Labels, metrics: Sequence[str]
+        self,
+        trained: Sequence[Trained],
+        references: Mapping[str, Reference],
+        labels: Labels,
+        metrics: Sequence[str],
+        *,
+        workers: int | None = None,
     ) -> None:
         self.trained, self.labels, self.metrics = trained, labels, tuple(metrics)
         self.cases = tuple(trained[0].masks)
         self._references = references
+        self._workers = workers or min(machine.cores(), 8)
         self.regions = labels.tumour_regions() or {name: labels.values[name] for name in labels.foreground}
         self._known: dict[tuple[Candidate, str, str], np.ndarray] = {}
-        self._tables: dict[tuple[Candidate, str], Any] = {}
+        self._searches: dict[tuple[Candidate, str], Any] = {}
+        self._tables: dict[tuple[Any, str], Any] = {}
         self._predicted_ml: dict[tuple[Candidate, str, tuple[str, ...]], tuple[float, ...]] = {}
 
     def scores(self, candidate: Candidate, rules: Rules, cases: Sequence[str]) -> np.ndarray:
@@ -112,18 +123,34 @@ class Scorer:
         Every case is read and combined once for all chains that are not known yet.
         """
         keys = [hash_json([rule.model_dump(mode="json") for rule in chain]) for chain in chains]
-        for case in cases:
-            missing = [i for i, key in enumerate(keys) if (candidate, key, case) not in self._known]
-            if not missing:
-                continue
-            full = {i: arrange((*candidate.rules, *chains[i])) for i in missing}
-            mask, reference, geometry, context = self._case(
-                candidate, case, any(map(need_probabilities, full.values()))
-            )
-            for i in missing:
-                corrected = apply_rules(mask, full[i], context)
-                self._known[candidate, keys[i], case] = self._score(corrected, reference, geometry)
+        missing = {
+            case: {
+                key: arrange((*candidate.rules, *chain))
+                for key, chain in zip(keys, chains, strict=True)
+                if (candidate, key, case) not in self._known
+            }
+            for case in cases
+        }
+        self._each(
+            lambda case: self._score_case(candidate, case, missing[case]), [case for case in cases if missing[case]]
+        )
         return np.stack([[self._known[candidate, key, case] for case in cases] for key in keys])
+
+    def _each(self, work: Callable[[str], Any], cases: Sequence[str]) -> list[Any]:
+        """What `work` makes of each case, in their order; the error of the first one that fails."""
+        workers = min(self._workers, len(cases))
+        if workers < 2:
+            return [work(case) for case in cases]
+        # Threads: reading and the array work release Python's lock.
+        with local_pool(workers, processes=False) as threads:
+            return list(threads.map(work, cases))
+
+    def _score_case(self, candidate: Candidate, case: str, chains: Mapping[str, Rules]) -> None:
+        """Work out and remember the scores of chains of rules, each under its key."""
+        mask, reference, geometry, context = self._case(candidate, case, any(map(need_probabilities, chains.values())))
+        for key, rules in chains.items():
+            corrected = apply_rules(mask, rules, context)
+            self._known[candidate, key, case] = self._score(corrected, reference, geometry)
 
     def _score(self, mask: np.ndarray, reference: np.ndarray, geometry: Geometry) -> np.ndarray:
         found = score_case(
@@ -150,21 +177,30 @@ class Scorer:
             if not labels.has_regions or len(labels.outputs) > MOST_REGIONS:
                 return None
             wanted = Component(name="grid")
-        options = registry.options("threshold_search", wanted.name, wanted.options)
-        search = registry.component("threshold_search", wanted.name)(labels, self.regions, options)
+        search = self._search(candidate, wanted, labels)
         fold_of = self.trained[candidate.members[0]].fold_of
         by_fold: dict[int, list[Any]] = {}
-        for case in cases:
-            by_fold.setdefault(fold_of(case), []).append(self._evidence(candidate, case, search))
+        found = self._each(lambda case: self._evidence(candidate, case, search), cases)
+        for case, evidence in zip(cases, found, strict=True):
+            by_fold.setdefault(fold_of(case), []).append(evidence)
         how = {"search": search.component.model_dump(mode="json")} if search.component.name != "grid" else {}
         return Component(name="thresholds", options={"values": search.best(by_fold)} | how)
 
+    def _search(self, candidate: Candidate, wanted: Component, labels: Labels) -> Any:
+        """A candidate's search for thresholds, the same one every time: it remembers what it has found."""
+        key = wanted.model_dump_json()
+        if (candidate, key) not in self._searches:
+            options = registry.options("threshold_search", wanted.name, wanted.options)
+            search = registry.component("threshold_search", wanted.name)(labels, self.regions, options)
+            self._searches[candidate, key] = search
+        return self._searches[candidate, key]
+
     def _evidence(self, candidate: Candidate, case: str, search: Any) -> Any:
         """What a search for thresholds keeps of a case, worked out once."""
-        if (candidate, case) not in self._tables:
+        if (search, case) not in self._tables:
             _, reference, _, context = self._case(candidate, case, True)
-            self._tables[candidate, case] = search.of(context.probabilities, reference)
-        return self._tables[candidate, case]
+            self._tables[search, case] = search.of(context.probabilities, reference)
+        return self._tables[search, case]
 
     def fitted_gate(self, candidate: Candidate, cases: Sequence[str]) -> Component | None:
         """The rule that gives up enhancing tumour by two volumes, fitted on `cases`; None where it gains nothing."""
@@ -179,7 +215,7 @@ class Scorer:
         kept, given_up = self.many(candidate, [(), (always,)], cases)
         dice = self.metrics.index("dice")
         gain = (given_up[:, :, dice] - kept[:, :, dice]).mean(axis=1)
-        volumes = np.array([self._volumes(candidate, case, ("ET", other)) for case in cases])
+        volumes = np.array(self._each(lambda case: self._volumes(candidate, case, ("ET", other)), cases))
         bounds = fit_gate(volumes[:, 0], volumes[:, 1], gain)
         if bounds is None:
             return None

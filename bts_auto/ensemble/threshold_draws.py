@@ -24,9 +24,9 @@ _LOW, _HIGH = 0.05, 0.95
 Objective = Callable[[np.ndarray], float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CaseCounts:
-    """The voxels of a case, alike ones counted together.
+    """The voxels of a case, alike ones counted together; equal to nothing but itself, so that a case can be looked up.
 
     Attributes
     ----------
@@ -60,6 +60,7 @@ class DrawSearch:
             When the estimator is asked for and Optuna is not installed.
         """
         self._labels, self._regions, self._draws = labels, regions, options.draws
+        self._found: dict[tuple[int, tuple[CaseCounts, ...]], np.ndarray] = {}
         self._steps = _STEPS_OF_REGIONS if labels.has_regions else _STEPS_OF_LABELS
         there = importlib.util.find_spec("optuna") is not None
         self.sampler = options.sampler or ("tpe" if there else "random")
@@ -86,13 +87,19 @@ class DrawSearch:
         )
 
     def best(self, cases: Mapping[int, Sequence[CaseCounts]]) -> dict[str, float]:
-        """The median over folds of the best draw on each fold's cases."""
-        draw = _by_estimator if self.sampler == "tpe" else _at_random
-        names = self._labels.foreground
-        chosen = []
-        for fold, own in sorted(cases.items()):
-            chosen.append(draw(functools.partial(self._mean_dice, own), names, self._draws, fold))
-        return median_of_folds(np.array(chosen), names)
+        """The median over folds of the best draw on each fold's cases.
+
+        What was drawn for a fold with the same cases is remembered: leaving out a case changes one fold.
+        """
+        chosen = [self._best_of(fold, tuple(own)) for fold, own in sorted(cases.items())]
+        return median_of_folds(np.array(chosen), self._labels.foreground)
+
+    def _best_of(self, fold: int, cases: tuple[CaseCounts, ...]) -> np.ndarray:
+        if (fold, cases) not in self._found:
+            draw = _by_estimator if self.sampler == "tpe" else _at_random
+            objective = functools.partial(self._mean_dice, cases)
+            self._found[fold, cases] = draw(objective, self._labels.foreground, self._draws, fold)
+        return self._found[fold, cases]
 
     def _mean_dice(self, cases: Sequence[CaseCounts], limits: np.ndarray) -> float:
         return float(np.mean([self.dice(one, limits) for one in cases]))

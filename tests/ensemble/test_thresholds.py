@@ -9,6 +9,7 @@ import pytest
 
 from bts_auto.combine.cache import CACHE_ENDING, write_cache
 from bts_auto.data.labels import Labels
+from bts_auto.ensemble import threshold_draws
 from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.discover import discover
 from bts_auto.ensemble.scorer import Candidate, Scorer
@@ -146,6 +147,19 @@ def test_draws_find_what_is_better_the_same_every_time(sampler: str) -> None:
     assert search.best(cases) == found
 
 
+def test_a_fold_with_the_same_cases_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = DrawSearch(REGIONS, SCORED, ThresholdDrawsOptions(draws=5, sampler="random"))
+    cases = _swollen_cases(search)
+    drawn = []
+    draw = threshold_draws._at_random
+    monkeypatch.setattr(threshold_draws, "_at_random", lambda *how: (drawn.append(how[-1]), draw(*how))[1])
+    search.best(cases)
+    fewer = search.best({0: cases[0], 1: cases[1][:1]})
+    assert drawn == [0, 1, 1]
+    fresh = DrawSearch(REGIONS, SCORED, ThresholdDrawsOptions(draws=5, sampler="random"))
+    assert fewer == fresh.best({0: cases[0], 1: cases[1][:1]})
+
+
 def test_without_optuna_draws_are_random_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     search = DrawSearch(REGIONS, SCORED, ThresholdDrawsOptions(draws=5))
@@ -173,3 +187,19 @@ def test_a_rule_that_names_its_search_is_fitted_by_it(tmp_path: Path) -> None:
     assert fitted.options["search"] == search
     assert set(fitted.options["values"]) == {"necrosis", "edema", "enhancing"}
     assert scorer.fitted_thresholds(Candidate((0,)), scorer.cases) is None
+
+
+def test_a_search_goes_on_from_what_it_has_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results.make(tmp_path, 4)
+    results.add("a__2d", predictions(results, lambda mask, number: mask), certainty=0.7)
+    trained, _ = discover(results.folder, ".nii.gz", None)
+    references = {case: files.mask for case, files in results.raw.training_cases().items()}
+    scorer = Scorer(trained, references, results.raw.labels, ("dice",))
+    search = {"name": "draws", "options": {"draws": 3, "sampler": "random"}}
+    candidate = Candidate((0,), rules=(Component(name="thresholds", options={"search": search}),))
+    drawn = []
+    draw = threshold_draws._at_random
+    monkeypatch.setattr(threshold_draws, "_at_random", lambda *how: (drawn.append(how[-1]), draw(*how))[1])
+    scorer.fitted_thresholds(candidate, scorer.cases)
+    scorer.fitted_thresholds(candidate, scorer.cases[1:])
+    assert drawn == [0, 1, 0]
