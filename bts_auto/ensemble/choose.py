@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bts_auto.data.raters import Reference, read_reference
 from bts_auto.data.raw import RawDataset
+from bts_auto.data.readers import read_volume
 from bts_auto.data.splits import Split, read_splits
 from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
 from bts_auto.ensemble.calibration import Calibration
@@ -89,7 +91,7 @@ def choose(
     if recipe is not None:
         trained = _of_recipe(trained, recipe, Path(results))
     trained, references = _with_references(trained, raw, note)
-    scorer = Scorer(trained, references, raw.labels, METRICS[rule])
+    scorer = Scorer(trained, references, raw.labels, METRICS[rule], brain_of=partial(_brain, raw))
     ensembles, unreadable = find_ensembles(Path(results))
     if recipe is not None:
         ensembles = [one for one in ensembles if one.name == recipe]
@@ -125,6 +127,12 @@ def choose(
     best = best.model_copy(update=sure | {"notes": tuple(notes)})
     path = best.save(results)
     return Choice(best, path)
+
+
+def _brain(raw: RawDataset, case: str) -> np.ndarray:
+    """Where a case's images are not zero."""
+    images = raw.training_cases()[case].images
+    return (read_volume(images, raw.channels, nan_to_zero=True).array != 0).any(axis=0)
 
 
 def _splits(raw: RawDataset, preprocessed: Path | str | None) -> list[Split] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from bts_auto.ensemble.evidence import ZONE_MM
 from bts_auto.ensemble.gate import fit_gate
 from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
 from bts_auto.ensemble.thresholds import MOST_REGIONS
-from bts_auto.errors import DataError
+from bts_auto.errors import BtsError, DataError
 from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.empty import EMPTY_RULES
 from bts_auto.files import hash_json
@@ -92,6 +93,8 @@ class Scorer:
         What is scored; undefined scores follow BraTS (both empty: best, one empty: worst).
     workers : int, optional
         Cases scored side by side; default: the number of cores, at most 8. Scores do not depend on it.
+    brain_of : callable, optional
+        Gives the brain mask (z, y, x) of a case, for rules that ask for it.
     """
 
     def __init__(
@@ -102,11 +105,13 @@ class Scorer:
         metrics: Sequence[str],
         *,
         workers: int | None = None,
+        brain_of: Callable[[str], np.ndarray] | None = None,
     ) -> None:
         self.trained, self.labels, self.metrics = trained, labels, tuple(metrics)
         self.cases = tuple(trained[0].masks)
         self._references = references
         self._workers = workers or min(machine.cores(), 8)
+        self._brain_of = brain_of
         self.regions = labels.tumour_regions() or {name: labels.values[name] for name in labels.foreground}
         self._known: dict[tuple[Candidate, str, str], np.ndarray] = {}
         self._searches: dict[tuple[Candidate, str], Any] = {}
@@ -234,6 +239,14 @@ class Scorer:
     def _outputs_of(self, member: int, case: str) -> Labels:
         return self._labels_of(CachedProbabilities(self.trained[member].caches[case]).outputs)
 
+    @functools.cached_property
+    def has_brains(self) -> bool:
+        """Whether images are there that tell where the brain is, as far as one case tells."""
+        try:
+            return self._brain_of is not None and bool(self._brain_of(self.cases[0]).any())
+        except (BtsError, OSError):
+            return False
+
     def can_score(self, candidate: Candidate) -> bool:
         """Whether the members of a candidate left behind what it needs."""
         pooled = len(candidate.members) > 1 and not candidate.picks and uses_probabilities(candidate.combiner)
@@ -258,7 +271,9 @@ class Scorer:
         if mask.shape != reference.shape:
             raise DataError(f"predicted on a grid of {mask.shape}, the reference has {reference.shape}", where=case)
         joined = join_sources(combiner, sources, labels, options) if probabilities else None
-        return mask, reference, geometry, Context(labels, geometry.spacing, probabilities=joined)
+        # Read once for all rules, and only where one asks for it.
+        brain = None if self._brain_of is None else functools.cache(functools.partial(self._brain_of, case))
+        return mask, reference, geometry, Context(labels, geometry.spacing, probabilities=joined, brain=brain)
 
     def _chosen(self, candidate: Candidate, case: str) -> list[Trained]:
         """The members that answer for a case."""

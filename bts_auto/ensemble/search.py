@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ _DIGITS = 9
 _COMPONENT_VOXELS = (10, 50, 100, 200, 500)
 # BraTS 2021 entries used 200, 500 and 750 voxels of 1 mm3 for enhancing tumour; these are they and their neighbours.
 _SMALL_REGION_VOXELS = (50, 100, 200, 500, 750, 1000)
+# Likewise, for what becomes the next likely label, which needs probabilities.
+_NEXT_VOXELS = (200, 500)
 _MOST_RULES = 4
 
 
@@ -90,8 +92,8 @@ def _weighted(picks: list[int]) -> Candidate:
     return Candidate(members, "weighted", tuple(counts[i] / len(picks) for i in members))
 
 
-def candidate_rules(scorer: Scorer) -> list[Component]:
-    """The post-processing rules that are tried, made for the labels of the dataset."""
+def candidate_rules(scorer: Scorer, candidate: Candidate) -> list[Component]:
+    """The post-processing rules that are tried, made for the labels of the dataset and what is there of its cases."""
     regions: list[str | None] = [None, *scorer.regions]
     rules = [Component(name="keep_largest", options={"region": region} if region else {}) for region in regions]
     rules += [
@@ -107,6 +109,14 @@ def candidate_rules(scorer: Scorer) -> list[Component]:
             Component(name="small_region", options={"region": "ET", "voxels": voxels})
             for voxels in _SMALL_REGION_VOXELS
         ]
+    if scorer.has_brains:
+        rules.append(Component(name="outside_brain"))
+    asking = [Component(name="nesting")]
+    if "ET" in scorer.regions:
+        size = {"region": "ET", "becomes": "next"}
+        asking += [Component(name="small_region", options=size | {"voxels": n}) for n in _NEXT_VOXELS]
+    if scorer.can_score(replace(candidate, rules=(*candidate.rules, *asking))):
+        rules += asking
     return rules
 
 
@@ -129,7 +139,7 @@ def search_rules(
         Every rule of the last round in which it was tried, with what it changed.
     """
     accepted: Rules = ()
-    remaining = candidate_rules(scorer)
+    remaining = candidate_rules(scorer, candidate)
     fitted = (scorer.fitted_thresholds(candidate, cases), scorer.fitted_gate(candidate, cases))
     remaining += [rule for rule in fitted if rule is not None]
     tried: dict[str, TriedRule] = {}

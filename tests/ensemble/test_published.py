@@ -12,12 +12,13 @@ import pytest
 from bts_auto.combine.cache import CACHE_ENDING, CachedProbabilities, write_cache
 from bts_auto.combine.saved import CacheSource
 from bts_auto.data.labels import Labels
+from bts_auto.data.readers import write_map
 from bts_auto.ensemble.apply import combine_members
 from bts_auto.ensemble.choose import choose
 from bts_auto.ensemble.published import find_ensembles, remember_ensemble
 from bts_auto.errors import DataError
 from bts_auto.plan.recipes import Recipe
-from tests.ensemble.make_results import SHAPE, Results, predictions, truth
+from tests.ensemble.make_results import GEOMETRY, SHAPE, Results, predictions, truth
 
 
 def _recipe(**fields: Any) -> Recipe:
@@ -97,6 +98,26 @@ def test_a_recipe_that_cannot_be_chosen_is_one_clear_line(results: Results, name
     remember_ensemble(_recipe(), results.folder)
     with pytest.raises(DataError, match=words):
         choose(results.folder, results.raw, recipe=name)
+
+
+def test_a_rule_of_the_brain_is_scored_with_the_images(results: Results) -> None:
+    """Speckles outside the brain cost nothing any more; the images are zero in the first plane."""
+
+    def with_speck(mask: np.ndarray, number: int) -> np.ndarray:
+        out = mask.copy()
+        out[0] = 2
+        return out
+
+    image = np.ones(SHAPE, np.float32)
+    image[0] = 0
+    for name in ("a", "b"):
+        results.add(f"both.{name}__2d", predictions(results, with_speck))
+    for case in results.cases:
+        write_map(results.root / f"raw/Dataset007_Boxes/imagesTr/{case}_0000.nii.gz", image, GEOMETRY)
+    remember_ensemble(_recipe(postprocessing=[{"name": "outside_brain"}]), results.folder)
+    best = choose(results.folder, results.raw).best
+    assert best.recipe == "both"
+    assert best.candidates[0].mean_dice > max(one.mean_dice for one in best.candidates[1:])
 
 
 def test_rules_of_the_recipe_belong_to_its_candidate(results: Results) -> None:
