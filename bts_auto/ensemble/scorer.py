@@ -34,6 +34,10 @@ from bts_auto.pool import local_pool
 from bts_auto.postprocess.context import Context, apply_rules, arrange, need_probabilities
 
 Rules = tuple[Component, ...]
+_MOST_WORKERS = 8
+# Bytes that scoring a case takes for each voxel: 62 were measured of two members with four outputs, combined by their
+# mean, under rules of every kind, those that need probabilities among them.
+_MEMORY_PER_VOXEL = 80
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class Scorer:
     metrics : sequence of str
         What is scored; undefined scores follow BraTS (both empty: best, one empty: worst).
     workers : int, optional
-        Cases scored side by side; default: the number of cores, at most 8. Scores do not depend on it.
+        Cases scored side by side; default: the number of cores, at most 8 and as many as fit the free memory. Scores do
+        not depend on it.
     brain_of : callable, optional
         Gives the brain mask (z, y, x) of a case, for rules that ask for it.
     """
@@ -110,7 +115,7 @@ class Scorer:
         self.trained, self.labels, self.metrics = trained, labels, tuple(metrics)
         self.cases = tuple(trained[0].masks)
         self._references = references
-        self._workers = workers or min(machine.cores(), 8)
+        self._workers = workers or _affordable(trained)
         self._brain_of = brain_of
         self.regions = labels.tumour_regions() or {name: labels.values[name] for name in labels.foreground}
         self._known: dict[tuple[Candidate, str, str], np.ndarray] = {}
@@ -312,6 +317,13 @@ class Scorer:
         if not all(case in one.caches for one in chosen):
             return self.labels
         return Labels.common([self._labels_of(CachedProbabilities(one.caches[case]).outputs) for one in chosen])
+
+
+def _affordable(trained: Sequence[Trained]) -> int:
+    """How many cases may be scored side by side."""
+    voxels = max((math.prod(size) for one in trained for size in one.sizes.values()), default=1)
+    by_memory = machine.free_memory() // (voxels * _MEMORY_PER_VOXEL)
+    return max(1, min(machine.cores(), _MOST_WORKERS, by_memory))
 
 
 def _combiner(candidate: Candidate, chosen: Sequence[Trained]) -> tuple[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return made
 
 
-def _scorer(results: Results, workers: int) -> Scorer:
+def _scorer(results: Results, workers: int | None) -> Scorer:
     trained, _ = discover(results.folder, ".nii.gz")
     references = {case: files.mask for case, files in results.raw.training_cases().items()}
     return Scorer(trained, references, results.raw.labels, ("dice",), workers=workers)
@@ -66,3 +66,12 @@ def test_what_is_known_is_not_worked_out_again(results: Results, monkeypatch: py
     monkeypatch.setattr(scorer, "_case", lambda *how: (asked.append(how[1]), find(*how))[1])
     scorer.many(CANDIDATES[0], CHAINS[:2], scorer.cases)
     assert asked == ["case_00"]
+
+
+def test_no_more_cases_at_a_time_than_fit_the_memory(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bts_auto.machine.cores", lambda: 16)
+    found = []
+    for free in (1 << 40, 3 * 80 * 14 * 15 * 16, 1):
+        monkeypatch.setattr("bts_auto.machine.free_memory", lambda free=free: free)
+        found.append(_scorer(results, None)._workers)
+    assert found == [8, 3, 1]
