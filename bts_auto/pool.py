@@ -33,6 +33,15 @@ def local_pool(workers: int, *, processes: bool) -> Executor:
     return ThreadPoolExecutor(workers, thread_name_prefix="case")
 
 
+def in_order(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> list[R]:
+    """Results in the order of `jobs`, on threads where that pays; the error of the first job that fails."""
+    workers = min(workers, len(jobs))
+    if workers < 2:
+        return [function(job) for job in jobs]
+    with local_pool(workers, processes=False) as threads:
+        return list(threads.map(function, jobs))
+
+
 def run_each(
     function: Callable[[J], R],
     jobs: Sequence[J],

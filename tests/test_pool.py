@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import pytest
 
-from bts_auto.pool import run_each
+from bts_auto.pool import in_order, run_each
 
 
 def square(n: int) -> int:
@@ -28,6 +28,13 @@ def test_results_and_errors_come_with_their_jobs(workers: int) -> None:
     found = dict(run_each(square, range(5), workers=workers))
     assert {job: found[job] for job in (0, 1, 2, 4)} == {0: 0, 1: 1, 2: 4, 4: 16}
     assert isinstance(found[3], ValueError)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_their_jobs(workers: int) -> None:
+    assert in_order(square, [4, 2, 0, 5], workers) == [16, 4, 0, 25]
+    with pytest.raises(ValueError, match="three"):
+        in_order(square, range(5), workers)
 
 
 def test_a_given_pool_stays_open() -> None:

@@ -17,7 +17,7 @@ from bts_auto.data.splits import Split, read_splits
 from bts_auto.ensemble.best import Best, Member, ScoredCandidate, TriedRule
 from bts_auto.ensemble.calibration import Calibration
 from bts_auto.ensemble.confidence import assess, look_at_training
-from bts_auto.ensemble.discover import Trained, discover
+from bts_auto.ensemble.discover import Trained, discover, readers
 from bts_auto.ensemble.published import ensemble_candidates, find_ensembles
 from bts_auto.ensemble.ranking import METRICS, RankingRule, mean_dice
 from bts_auto.ensemble.scorer import Candidate, Rules, Scorer
@@ -26,6 +26,7 @@ from bts_auto.errors import BtsError, DataError
 from bts_auto.events import SILENT, Observer, Task
 from bts_auto.plan.recipes import Recipe
 from bts_auto.plan.schema import Component
+from bts_auto.pool import in_order
 from bts_auto.postprocess.context import arrange
 
 # Below this many cases the noise of a score hides what post-processing can gain.
@@ -180,13 +181,11 @@ def _with_references(
         note(
             f"{', '.join(in_part)} left out: annotated for some labels only, so that members cannot be compared on them"
         )
+    cases = [case for case in trained[0].masks if case not in raw.partial]
+    problems = in_order(lambda case: _misfit(case, known.get(case), trained), cases, readers())
     references: dict[str, Reference] = {}
-    for case in (case for case in trained[0].masks if case not in raw.partial):
+    for case, problem in zip(cases, problems, strict=True):
         mask = known.get(case)
-        if mask is None or not mask.is_file():
-            problem: str | None = "the raw dataset has no reference mask of it"
-        else:
-            problem = _misfit(case, mask, trained)
         if mask is None or problem is not None:
             note(f"{case} is left out: {problem}")
         else:
@@ -197,8 +196,10 @@ def _with_references(
     return cut, references
 
 
-def _misfit(case: str, reference: Reference, trained: Sequence[Trained]) -> str | None:
+def _misfit(case: str, reference: Reference | None, trained: Sequence[Trained]) -> str | None:
     """Why predictions of a case cannot be compared with its reference."""
+    if reference is None or not reference.is_file():
+        return "the raw dataset has no reference mask of it"
     try:
         size = read_reference(reference)[1].size
     except (BtsError, OSError) as error:

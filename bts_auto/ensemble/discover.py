@@ -13,8 +13,9 @@ from bts_auto.data.splits import Split
 from bts_auto.ensemble.best import Member
 from bts_auto.errors import BtsError, DataError
 from bts_auto.model.layout import recipe_option
-from bts_auto.pool import local_pool
+from bts_auto.pool import in_order
 
+_MOST_READERS = 8
 # Damaged files that are named one by one.
 _MOST_NAMED = 3
 
@@ -126,17 +127,16 @@ def _readable(trained: Trained) -> tuple[Trained, list[str]]:
     """A member without the masks and cached probabilities that cannot be read, and notes about them."""
     masks, caches, sizes = {}, {}, {}
     broken: dict[str, list[str]] = {"masks": [], "cached probabilities": []}
-    with local_pool(min(machine.cores(), 8), processes=False) as threads:
-        jobs = trained.masks.values(), map(trained.caches.get, trained.masks)
-        for (case, mask), (size, problem) in zip(trained.masks.items(), threads.map(_read, *jobs), strict=True):
-            if size is None:
-                broken["masks"].append(f"{case} ({problem})")
-                continue
-            masks[case], sizes[case] = mask, size
-            if problem is not None:
-                broken["cached probabilities"].append(f"{case} ({problem})")
-            elif case in trained.caches:
-                caches[case] = trained.caches[case]
+    found = in_order(lambda case: _read(trained.masks[case], trained.caches.get(case)), list(trained.masks), readers())
+    for (case, mask), (size, problem) in zip(trained.masks.items(), found, strict=True):
+        if size is None:
+            broken["masks"].append(f"{case} ({problem})")
+            continue
+        masks[case], sizes[case] = mask, size
+        if problem is not None:
+            broken["cached probabilities"].append(f"{case} ({problem})")
+        elif case in trained.caches:
+            caches[case] = trained.caches[case]
     folds = tuple(dict.fromkeys(_fold_of(mask) for mask in masks.values()))
     member = trained.member.model_copy(update={"folds": tuple(sorted(folds))})
     notes = [
@@ -146,6 +146,11 @@ def _readable(trained: Trained) -> tuple[Trained, list[str]]:
         if several
     ]
     return Trained(member, masks, caches, sizes), notes
+
+
+def readers() -> int:
+    """Cases that are read side by side."""
+    return min(machine.cores(), _MOST_READERS)
 
 
 def _read(mask: Path, cache: Path | None) -> tuple[tuple[int, ...] | None, str | None]:

@@ -20,7 +20,7 @@ from bts_auto.data.labels import Labels
 from bts_auto.data.raters import Reference, read_reference
 from bts_auto.data.readers import read_mask
 from bts_auto.data.volume import Geometry
-from bts_auto.ensemble.discover import Trained
+from bts_auto.ensemble.discover import Trained, readers
 from bts_auto.ensemble.evidence import ZONE_MM
 from bts_auto.ensemble.gate import fit_gate
 from bts_auto.ensemble.join import combine_sources, join_sources, uses_probabilities
@@ -30,11 +30,10 @@ from bts_auto.evaluate.case import score_case
 from bts_auto.evaluate.empty import EMPTY_RULES
 from bts_auto.files import hash_json
 from bts_auto.plan.schema import Component
-from bts_auto.pool import local_pool
+from bts_auto.pool import in_order
 from bts_auto.postprocess.context import Context, apply_rules, arrange, need_probabilities
 
 Rules = tuple[Component, ...]
-_MOST_WORKERS = 8
 # Bytes that scoring a case takes for each voxel: 62 were measured of two members with four outputs, combined by their
 # mean, under rules of every kind, those that need probabilities among them.
 _MEMORY_PER_VOXEL = 80
@@ -147,13 +146,8 @@ class Scorer:
         return np.stack([[self._known[candidate, key, case] for case in cases] for key in keys])
 
     def _each(self, work: Callable[[str], Any], cases: Sequence[str]) -> list[Any]:
-        """What `work` makes of each case, in their order; the error of the first one that fails."""
-        workers = min(self._workers, len(cases))
-        if workers < 2:
-            return [work(case) for case in cases]
-        # Threads: reading and the array work release Python's lock.
-        with local_pool(workers, processes=False) as threads:
-            return list(threads.map(work, cases))
+        """What `work` makes of each case, in their order; reading and the array work release Python's lock."""
+        return in_order(work, cases, self._workers)
 
     def _score_case(self, candidate: Candidate, case: str, chains: Mapping[str, Rules]) -> None:
         """Work out and remember the scores of chains of rules, each under its key."""
@@ -323,7 +317,7 @@ def _affordable(trained: Sequence[Trained]) -> int:
     """How many cases may be scored side by side."""
     voxels = max((math.prod(size) for one in trained for size in one.sizes.values()), default=1)
     by_memory = machine.free_memory() // (voxels * _MEMORY_PER_VOXEL)
-    return max(1, min(machine.cores(), _MOST_WORKERS, by_memory))
+    return max(1, min(readers(), by_memory))
 
 
 def _combiner(candidate: Candidate, chosen: Sequence[Trained]) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,6 @@ import pytest
 
 from bts_auto.ensemble.discover import discover
 from bts_auto.ensemble.scorer import Candidate, Scorer
-from bts_auto.errors import DataError
 from bts_auto.plan.schema import Component
 from tests.ensemble.make_results import Results, predictions
 
@@ -46,17 +45,6 @@ def test_cases_are_scored_side_by_side(results: Results, monkeypatch: pytest.Mon
     both, score = threading.Barrier(2, timeout=60), scorer._case
     monkeypatch.setattr(scorer, "_case", lambda *how: (both.wait(), score(*how))[1])
     assert scorer.scores(CANDIDATES[0], (), scorer.cases).shape == (6, 3, 1)
-
-
-def test_of_several_errors_that_of_the_first_case_is_raised(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = _scorer(results, 4)
-
-    def fail(candidate: Candidate, case: str, probabilities: bool) -> None:
-        raise DataError("no good", where=case)
-
-    monkeypatch.setattr(scorer, "_case", fail)
-    with pytest.raises(DataError, match="case_00"):
-        scorer.scores(CANDIDATES[0], (), scorer.cases)
 
 
 def test_what_is_known_is_not_worked_out_again(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
