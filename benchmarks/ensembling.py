@@ -23,6 +23,8 @@ from measure import Ledger, measure
 from peer import cache, real_data
 
 FOLDS = 4
+# Whom the choice then segments; that it has seen the patient does not matter, since only the commands are tried.
+PATIENT = "BraTS13_pat0003"
 # Members of each recipe.
 RECIPES = {"default": 1, "region_loss_ensemble": 2, "nnsegnet": 2, "deepseg_staple": 3}
 
@@ -42,10 +44,10 @@ def run(folder: Path, minutes: float) -> Ledger:
         budget = f"{60 * minutes * members * FOLDS:.0f}s"
         train = ["bts_train", configuration, "cv", "--recipe", recipe, "--budget", budget, "--device", "cpu"]
         commands[recipe] = train
-    unseen = folder / "in"
-    unseen.mkdir(exist_ok=True)
-    for path in (workspace / "raw" / DATASET / "imagesTr").iterdir():
-        shutil.copy(path, unseen)
+    given = folder / "in"
+    given.mkdir(exist_ok=True)
+    for path in (workspace / "raw" / DATASET / "imagesTr").glob(f"{PATIENT}_*"):
+        shutil.copy(path, given)
     commands |= {"choose": ["bts_ensemble"], "predict": ["bts_predict", "-i", "in", "-o", "out"]}
     for name, command in commands.items():
         step(folder, ledger, name, command)
@@ -61,22 +63,28 @@ def step(folder: Path, ledger: Ledger, name: str, command: list[str]) -> None:
 
 
 def table(best: dict) -> Iterator[str]:
-    """Every candidate with its mean Dice over regions and held-out cases, best first; then the scores of the choice."""
-    yield "| members | combined by | mean Dice |"
-    yield "|---|---|---|"
-    for one in sorted(best["candidates"], key=lambda one: -(one["mean_dice"] or 0)):
-        weights = one["weights"] or [1] * len(one["members"])
-        times = [f"{weight:g} x " if weight != 1 else "" for weight in weights]
-        names = " + ".join(time + f"`{name}`" for time, name in zip(times, one["members"], strict=True))
-        of = f" (recipe `{one['recipe']}`)" if one["recipe"] else ""
-        how = one["combiner"] if len(one["members"]) > 1 or one["recipe"] else ""
-        yield f"| {names}{of} | {how} | {one['mean_dice']:.4f} |"
-    members = " + ".join(f"`{one['recipe']}__{one['configuration']}`" for one in best["members"])
+    """Singles and pairs as a matrix of mean Dice (singles on the diagonal), what else was tried, and the choice."""
+    scores = {tuple(one["members"]): one for one in best["candidates"] if one["combiner"] == "mean"}
+    names = sorted((found[0] for found in scores if len(found) == 1), key=lambda one: -scores[(one,)]["mean_dice"])
+    short = [name.partition("__")[0] for name in names]
+    yield "| mean Dice | " + " | ".join(str(number) for number in range(1, 1 + len(names))) + " |"
+    yield "|---|" + "---|" * len(names)
+    for row, name in enumerate(names):
+        pairs = [tuple(sorted({name, other})) for other in names[: row + 1]]
+        cells = [f"{scores[pair]['mean_dice']:.3f}" if pair in scores else "" for pair in pairs]
+        yield f"| {row + 1} `{short[row]}` | " + " | ".join(cells + [""] * (len(names) - len(cells))) + " |"
     yield ""
-    yield (
-        f"Chosen: {members} by {best['combiner']['name']}; plain {best['plain_score']:.4f}, "
-        f"nested {best['nested_score']:.4f}, optimism {best['optimism']:.4f}."
-    )
+    yield "| other combinations | by | mean Dice |"
+    yield "|---|---|---|"
+    for one in best["candidates"]:
+        if one["recipe"] or len(one["members"]) > 2:
+            numbers = " + ".join(str(names.index(member) + 1) for member in one["members"])
+            weights = ", ".join(f"{weight:.2f}" for weight in one["weights"] or ())
+            how = f"{one['combiner']} ({weights})" if weights else one["combiner"]
+            of = f"`{one['recipe']}`: " if one["recipe"] else ""
+            yield f"| {of}{numbers} | {how} | {one['mean_dice']:.4f} |"
+    yield ""
+    yield f"Plain {best['plain_score']:.4f}, nested {best['nested_score']:.4f}, optimism {best['optimism']:.4f}."
 
 
 def main() -> int:

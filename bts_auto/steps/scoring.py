@@ -215,7 +215,8 @@ def _agreement_line(found: Agreement) -> str:
     line = f"predicted Dice of {found.cases} cases: off by {found.error:.3f} on average"
     if found.correlation is not None and found.rank_correlation is not None:
         line += f", correlation with the true one {found.correlation:.2f} (of ranks {found.rank_correlation:.2f})"
-    return line + f"; new cases below {found.low:.2f} are named"
+    named = f"new cases below {found.low:.2f} are named" if found.informs else "no new case is named for it"
+    return f"{line}; {named}"
 
 
 def _choice_lines(best: Best) -> list[str]:
