@@ -130,18 +130,18 @@ class Patient:
         return {"near": near(tumour, self.geometry.spacing), "tumour": tumour, "head": head}
 
 
-def patients(workspace: Path, dataset: str, folder: Path) -> Iterator[Patient]:
+def patients(workspace: Path, dataset: str, folder: Path, configuration: str) -> Iterator[Patient]:
     """Every patient that a trained fold held out and validated."""
     raw = RawDataset.open(workspace / "raw" / dataset)
     splits = read_splits(raw.folder, workspace / "preprocessed" / dataset, raw.training_cases())
-    for fold in find_folds(workspace / "results" / dataset, "default", CONFIGURATION):
+    for fold in find_folds(workspace / "results" / dataset, "default", configuration):
         held_out = splits[fold.fold].validation if splits and isinstance(fold.fold, int) else ()
         for case in held_out:
             cached = fold.folder / "validation" / f"{case}{CACHE_ENDING}"
             if cached.exists():
                 yield Patient(case, fold, raw, folder)
             else:
-                print(f"{case} is left out: {cached} is missing (bts_train {CONFIGURATION} cv --val)", file=sys.stderr)
+                print(f"{case} is left out: {cached} is missing (bts_train {configuration} cv --val)", file=sys.stderr)
 
 
 def dice(mask: np.ndarray, reference: np.ndarray, values: Sequence[int]) -> float:
@@ -219,6 +219,7 @@ def main() -> int:
     """Train what is missing, measure, print; status 1 when ours is above half, or masks are not equally good."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, metavar="DIR", help="with trained folds of the dataset")
+    parser.add_argument("--configuration", default=CONFIGURATION, metavar="NAME", help="of these folds")
     parser.add_argument("--dataset", help=f"default: {REAL}")
     parser.add_argument("--phantom", action="store_true", help="made-up patients and a short training")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -227,7 +228,7 @@ def main() -> int:
     folder = cache() / "calibration" / dataset
     folder.mkdir(parents=True, exist_ok=True)
     workspace = arguments.workspace or make_workspace(folder, dataset)
-    found = list(patients(workspace, dataset, folder))
+    found = list(patients(workspace, dataset, folder, arguments.configuration))
     if len(found) < 2:
         raise SystemExit(f"{workspace}: {len(found)} validated patients, 2 are needed")
     result = measure(found)
