@@ -212,7 +212,7 @@ def _why_not(one: TriedRule, most_promising: TriedRule, accepted: int) -> str:
 
 def _agreement_line(found: Agreement) -> str:
     """How well a case's Dice can be told without its reference, in words."""
-    line = f"predicted Dice of {found.cases} cases: off by {found.error:.3f} on average"
+    line = f"predicted Dice of {counted(found.cases, 'case')}: off by {found.error:.3f} on average"
     if found.correlation is not None and found.rank_correlation is not None:
         line += f", correlation with the true one {found.correlation:.2f} (of ranks {found.rank_correlation:.2f})"
     named = f"new cases below {found.low:.2f} are named" if found.informs else "no new case is named for it"
