@@ -1,7 +1,7 @@
 """The same wall time for both: ours planned with --budget, nnU-Net with its own plan and its schedule scaled to it.
 
     python benchmarks/budget.py                              # 30 minutes, two patients; goes on where it was stopped
-    python benchmarks/budget.py --budgets 5 15 30 --folds 0 --without-nnunet
+    python benchmarks/budget.py --budgets 5 15 30 --folds 0 --only ours
 
 Dataset021_BraTS2013 has four patients, so that each fold trains on three and leaves one out. Ours plans, trains and
 validates by its commands; its budget includes the validation. nnU-Net v2 plans for 1 GB and trains for the whole
@@ -62,7 +62,7 @@ def _ours(folder: Path, minutes: int, fold: int, ledger: Ledger) -> None:
     )
 
 
-def _nnunet(folder: Path, minutes: int, fold: int, ledger: Ledger, splits: list[dict]) -> None:
+def _nnunet(folder: Path, minutes: int, fold: int, ledger: Ledger) -> None:
     """Train and validate one fold of nnU-Net, unless that is done."""
     if ledger.of(f"nnU-Net {minutes} min fold {fold}"):
         return
@@ -73,7 +73,7 @@ def _nnunet(folder: Path, minutes: int, fold: int, ledger: Ledger, splits: list[
     if not (made / "nnUNetPlans_3d_fullres").exists():
         plan = ["nnUNetv2_plan_and_preprocess", "-d", "21", "-gpu_memory_target", "1", "-c", "3d_fullres", "-np", "2"]
         measure([str(nnunet_bin() / plan[0]), *plan[1:]], environment=environment, log=folder / "nnunet_plan.log")
-    (made / "splits_final.json").write_text(json.dumps(splits))
+    shutil.copyfile(_workspace(folder) / "preprocessed" / DATASET / "splits.json", made / "splits_final.json")
     print(f"nnU-Net, {minutes} min, fold {fold} ...", file=sys.stderr)
     script = [str(nnunet_bin() / "python"), str(ROOT / "benchmarks" / "nnunet_budget.py")]
     command = [*script, "21", "3d_fullres", str(fold), str(60 * minutes)]
@@ -86,6 +86,9 @@ def _nnunet(folder: Path, minutes: int, fold: int, ledger: Ledger, splits: list[
         steps=int(steps.read_text()) if steps.exists() else None,
         dice=_dice(trained / "validation", _workspace(folder)),
     )
+
+
+_CONTENDERS = {"ours": _ours, "nnunet": _nnunet}
 
 
 def _dice(masks: Path, workspace: Path) -> dict[str, float]:
@@ -116,7 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budgets", nargs="+", type=int, default=[30], metavar="MINUTES")
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1], metavar="FOLD")
-    parser.add_argument("--without-nnunet", action="store_true", help="only ours")
+    parser.add_argument("--only", choices=tuple(_CONTENDERS), help="nnunet: after ours, whose folds it takes")
     arguments = parser.parse_args()
     for minutes in arguments.budgets:
         # A folder of its own for each budget: the plan, and with it the prepared cases, are others.
@@ -124,10 +127,9 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(folder / "runs.json")
         for fold in arguments.folds:
-            _ours(folder, minutes, fold, ledger)
-            if not arguments.without_nnunet:
-                path = _workspace(folder) / "preprocessed" / DATASET / "splits.json"
-                _nnunet(folder, minutes, fold, ledger, json.loads(path.read_text()))
+            for name, train in _CONTENDERS.items():
+                if arguments.only in (None, name):
+                    train(folder, minutes, fold, ledger)
         print("\n".join(_lines(ledger, minutes, arguments.folds)), flush=True)
     return 0
 

@@ -86,48 +86,121 @@ def choose(
         notes.append(message)
         observer.note(message)
 
-    trained, left_out = discover(results, raw.file_ending, _splits(raw, preprocessed))
-    for message in left_out:
-        note(message)
-    if recipe is not None:
-        trained = _of_recipe(trained, recipe, Path(results))
-    trained, references = _with_references(trained, raw, note)
-    scorer = Scorer(trained, references, raw.labels, METRICS[rule], brain_of=partial(_brain, raw))
-    ensembles, unreadable = find_ensembles(Path(results))
-    if recipe is not None:
-        ensembles = [one for one in ensembles if one.name == recipe]
-    usable, unusable = ensemble_candidates(ensembles, scorer, ())
-    for message in (*unreadable, *unusable):
-        note(message)
-    if recipe is not None and ensembles and not usable:
-        raise DataError(unusable[0], where=results, mend=f"bts_train CONFIG cv --recipe {recipe} trains all of them")
+    scorer = _scorer(Path(results), raw, preprocessed, rule, recipe, note)
+    ensembles = _ensembles(Path(results), scorer, recipe, note)
     searched = len(scorer.cases) >= LEAST_CASES if search is None else search
     if not searched:
-        asked = (
-            "as asked for"
-            if search is False
-            else f"too few cases ({len(scorer.cases)} of {LEAST_CASES} that are needed)"
-        )
-        note(f"post-processing is not searched: {asked}")
-    for message in _without_probabilities(trained):
+        too_few = f"too few cases ({len(scorer.cases)} of {LEAST_CASES} that are needed)"
+        note(f"post-processing is not searched: {'as asked for' if search is False else too_few}")
+    for message in _without_probabilities(scorer.trained):
         note(message)
+    selection = _Selection(scorer, rule, ensembles, recipe if ensembles else None, searched)
     with observer.task("Choosing", 3 + len(_groups(scorer.cases)), "step") as task:
-        ranked, rules, tried = _search(scorer, scorer.cases, rule, searched, ensembles, task, recipe)
+        chosen = selection.on(scorer.cases, task)
         task.advance()
-        nested = _nested_score(scorer, rule, searched, ensembles, task, recipe)
-        calibration, agreement = assess(scorer, ranked.candidates[0], rules, note)
+        nested = selection.nested_score(task)
+        calibration, agreement = assess(scorer, chosen.ranked.candidates[0], chosen.rules, note)
         task.advance()
         look = look_at_training(raw, note)
         task.advance()
-    best = _best(raw, scorer, ranked, rules, tried, nested, rule, notes)
-    sure = {"calibration": calibration, "agreement": agreement, "training": look}
     lost = _lost(results, calibration)
     if lost is not None:
         notes.append(lost)
         observer.warn(lost)
-    best = best.model_copy(update=sure | {"notes": tuple(notes)})
-    path = best.save(results)
-    return Choice(best, path)
+    sure = {"calibration": calibration, "agreement": agreement, "training": look, "notes": tuple(notes)}
+    best = _best(raw.name, selection, chosen, nested).model_copy(update=sure)
+    return Choice(best, best.save(results))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Candidates from best to worst, and post-processing for the best."""
+
+    ranked: Ranked
+    rules: Rules
+    tried: list[TriedRule]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """How the choice is made; made again without some cases, it tells what it is worth on them.
+
+    Attributes
+    ----------
+    ensembles : sequence of Recipe
+        Published ones that compete.
+    only : str or None
+        The one of them that is taken in any case.
+    searched : bool
+        Whether post-processing is searched.
+    """
+
+    scorer: Scorer
+    rule: RankingRule
+    ensembles: Sequence[Recipe]
+    only: str | None
+    searched: bool
+
+    def on(self, cases: Sequence[str], task: Task) -> _Chosen:
+        """The best members and post-processing on `cases`; `task` hears of each round of post-processing."""
+        published = ensemble_candidates(self.ensembles, self.scorer, cases)[0]
+        ranked = search_members(self.scorer, cases, self.rule, published)
+        if self.only is not None:
+            kept = [i for i, one in enumerate(ranked.candidates) if one.recipe == self.only]
+            ranked = Ranked([ranked.candidates[i] for i in kept], ranked.scores[kept], ranked.values[kept])
+        if not self.searched:
+            return _Chosen(ranked, (), [])
+
+        def heard(number: int) -> None:
+            task.advance(0, round=number + 1)
+
+        return _Chosen(ranked, *search_rules(self.scorer, ranked.candidates[0], cases, heard))
+
+    def nested_score(self, task: Task) -> float | None:
+        """Mean Dice of choices, each made without the cases it is scored on; None with fewer than two cases."""
+        parts = []
+        for held_out in _groups(self.scorer.cases):
+            chosen = self.on([case for case in self.scorer.cases if case not in held_out], task)
+            parts.append(self.scorer.scores(chosen.ranked.candidates[0], chosen.rules, held_out))
+            task.advance()
+        return mean_dice(np.concatenate(parts), self.scorer.metrics) if parts else None
+
+
+def _groups(cases: Sequence[str]) -> list[list[str]]:
+    """The cases that are left out together where the choice is made again; none with fewer than two cases."""
+    if len(cases) < 2:
+        return []
+    return [[cases[i] for i in part] for part in np.array_split(np.arange(len(cases)), min(_NESTED_GROUPS, len(cases)))]
+
+
+def _scorer(
+    results: Path,
+    raw: RawDataset,
+    preprocessed: Path | str | None,
+    rule: RankingRule,
+    recipe: str | None,
+    note: Callable[[str], None],
+) -> Scorer:
+    """Of what is trained, of `recipe` where one is named, on the cases that can be scored."""
+    trained, left_out = discover(results, raw.file_ending, _splits(raw, preprocessed))
+    for message in left_out:
+        note(message)
+    if recipe is not None:
+        trained = _of_recipe(trained, recipe, results)
+    trained, references = _with_references(trained, raw, note)
+    return Scorer(trained, references, raw.labels, METRICS[rule], brain_of=partial(_brain, raw))
+
+
+def _ensembles(results: Path, scorer: Scorer, recipe: str | None, note: Callable[[str], None]) -> list[Recipe]:
+    """The published ensembles that are trained, of `recipe` where one is named."""
+    found, unreadable = find_ensembles(results)
+    found = found if recipe is None else [one for one in found if one.name == recipe]
+    usable, unusable = ensemble_candidates(found, scorer, ())
+    for message in (*unreadable, *unusable):
+        note(message)
+    if recipe is not None and found and not usable:
+        raise DataError(unusable[0], where=results, mend=f"bts_train CONFIG cv --recipe {recipe} trains all of them")
+    return found
 
 
 def _brain(raw: RawDataset, case: str) -> np.ndarray:
@@ -219,79 +292,25 @@ def _of_recipe(trained: Sequence[Trained], recipe: str, results: Path) -> list[T
     return found
 
 
-def _search(
-    scorer: Scorer,
-    cases: Sequence[str],
-    rule: RankingRule,
-    searched: bool,
-    ensembles: Sequence[Recipe],
-    task: Task,
-    recipe: str | None,
-) -> tuple[Ranked, Rules, list[TriedRule]]:
-    """The best members and post-processing on `cases`; `task` hears of each round of post-processing."""
-    ranked = search_members(scorer, cases, rule, ensemble_candidates(ensembles, scorer, cases)[0])
-    if recipe is not None and ensembles:
-        kept = [i for i, one in enumerate(ranked.candidates) if one.recipe == recipe]
-        ranked = Ranked([ranked.candidates[i] for i in kept], ranked.scores[kept], ranked.values[kept])
-    if not searched:
-        return ranked, (), []
-    rules, tried = search_rules(scorer, ranked.candidates[0], cases, lambda number: task.advance(0, round=number + 1))
-    return ranked, rules, tried
-
-
-def _groups(cases: Sequence[str]) -> list[list[str]]:
-    """The cases that are left out together where the choice is made again; none with fewer than two cases."""
-    if len(cases) < 2:
-        return []
-    return [[cases[i] for i in part] for part in np.array_split(np.arange(len(cases)), min(_NESTED_GROUPS, len(cases)))]
-
-
-def _nested_score(
-    scorer: Scorer,
-    rule: RankingRule,
-    searched: bool,
-    ensembles: Sequence[Recipe],
-    task: Task,
-    recipe: str | None,
-) -> float | None:
-    """Mean Dice of choices that were each made without the cases they are scored on; None with fewer than two cases."""
-    parts = []
-    for held_out in _groups(scorer.cases):
-        others = [case for case in scorer.cases if case not in held_out]
-        ranked, rules, _ = _search(scorer, others, rule, searched, ensembles, task, recipe)
-        parts.append(scorer.scores(ranked.candidates[0], rules, held_out))
-        task.advance()
-    return mean_dice(np.concatenate(parts), scorer.metrics) if parts else None
-
-
-def _best(
-    raw: RawDataset,
-    scorer: Scorer,
-    ranked: Ranked,
-    rules: Rules,
-    tried: list[TriedRule],
-    nested: float | None,
-    rule: RankingRule,
-    notes: list[str],
-) -> Best:
-    chosen = ranked.candidates[0]
-    plain = mean_dice(scorer.scores(chosen, rules, scorer.cases), scorer.metrics)
+def _best(dataset_name: str, selection: _Selection, chosen: _Chosen, nested: float | None) -> Best:
+    """What is written of the choice, without what is known of its confidence."""
+    scorer, ranked, first = selection.scorer, chosen.ranked, chosen.ranked.candidates[0]
+    plain = mean_dice(scorer.scores(first, chosen.rules, scorer.cases), scorer.metrics)
     return Best(
-        dataset_name=raw.name,
-        members=tuple(_member(scorer, chosen, i) for i in chosen.members),
-        recipe=chosen.recipe,
-        combiner=Component(name=chosen.combiner, options=json.loads(chosen.options)),
-        weights=chosen.weights,
-        postprocessing=arrange((*chosen.rules, *rules)),
-        rule=rule,
+        dataset_name=dataset_name,
+        members=tuple(_member(scorer, first, i) for i in first.members),
+        recipe=first.recipe,
+        combiner=Component(name=first.combiner, options=json.loads(first.options)),
+        weights=first.weights,
+        postprocessing=arrange((*first.rules, *chosen.rules)),
+        rule=selection.rule,
         regions=tuple(scorer.regions),
         cases=scorer.cases,
         plain_score=plain,
         nested_score=nested,
         optimism=None if nested is None else plain - nested,
         candidates=tuple(_scored(scorer, ranked, i) for i in range(len(ranked.candidates))),
-        tried_rules=tuple(tried),
-        notes=tuple(notes),
+        tried_rules=tuple(chosen.tried),
     )
 
 
