@@ -23,7 +23,13 @@ from bts_auto.plan.measured import Limits, features_of, topology_layers
 from bts_auto.plan.patch import shrink_to_fit
 from bts_auto.plan.planner import Sized
 from bts_auto.plan.presets import MIN_BATCH, Preset
-from bts_auto.plan.reserve import patches_to_visit, reserved_seconds
+from bts_auto.plan.reserve import (
+    FORWARD_SHARE,
+    patches_to_visit,
+    reserved_seconds,
+    validation_fits,
+    validation_seconds,
+)
 from bts_auto.plan.topology import Topology
 
 # Edge of the finest grid's voxels in units of the target spacing's finest axis.
@@ -36,18 +42,19 @@ _PATCHES: dict[int, tuple[int | None, ...]] = {
 }
 # Dice (mean of WT, TC and ET) that is lost where a perfect mask is seen at a coarser spacing and brought back.
 _SPACING_PRICE = ((1.0, 0.0), (1.25, 0.033), (1.5, 0.045), (2.0, 0.06), (2.5, 0.075), (3.0, 0.087))
+# Masks of networks lose less than perfect ones: part of what a coarse grid cannot show they have wrong anyway.
+_SHARE_OF_SPACING = 2 / 3
 # Steps after which a network segments reliably; each halving below costs more than any coarser grid.
 ENOUGH_STEPS = 1000
 _PRICE_OF_HALF_THE_STEPS = 0.10
-# A doubling beyond that is worth so little that resolution and width come before it.
-_GAIN_OF_TWICE_THE_STEPS = 0.01
+# What all steps beyond that are worth together, and how fast that comes: half of it with the first 1700.
+_GAIN_OF_MORE_STEPS, _RATE_OF_GAIN = 0.06, 0.7
 _PRICE_OF_HALF_THE_WIDTH = 0.01
 _PRICE_OF_HALF_THE_COVERAGE = 0.02
 # Parts of a budget that are not steps: starting, saving, and what the clock brings.
 _START_S, _MARGIN = 15.0, 0.05
 # Held-out patches cost about a third of a step each batch; an epoch of 50 steps measures 2 of them.
 ITERATIONS, VALIDATION_ITERATIONS = 50, 2
-_FORWARD_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -73,19 +80,24 @@ class Candidate:
 
 
 def steps_within(budget: float, step_seconds: float, batch: int, tiles: int, mirrored_axes: int) -> int:
-    """Steps that fit a budget in seconds beside the start, the held-out patches and the final validation."""
-    per_patch = step_seconds * _FORWARD_SHARE / batch
+    """Steps that fit a budget in seconds beside the start, the held-out patches and the final validation.
+
+    None where the validation alone would take more than its share of the budget.
+    """
+    per_patch = step_seconds * FORWARD_SHARE / batch
+    if not validation_fits(validation_seconds(tiles, per_patch), budget):
+        return 0
     left = budget * (1 - _MARGIN) - _START_S - reserved_seconds(tiles, per_patch, mirrored_axes, budget)
-    per_step = step_seconds * (1 + VALIDATION_ITERATIONS / ITERATIONS * _FORWARD_SHARE)
+    per_step = step_seconds * (1 + VALIDATION_ITERATIONS / ITERATIONS * FORWARD_SHARE)
     return max(0, int(left / per_step))
 
 
 def training_for(steps: int) -> dict[str, Any]:
-    """Fields of `training` for so many steps: epochs of 50, the learning rate annealed step by step."""
-    iterations = min(ITERATIONS, steps)
+    """Fields of `training` for so many steps: epochs of at most 50, the learning rate annealed step by step."""
+    epochs = max(1, math.ceil(steps / ITERATIONS))
     return {
-        "epochs": max(1, steps // iterations),
-        "iterations": iterations,
+        "epochs": epochs,
+        "iterations": max(1, steps // epochs),
         "validation_iterations": VALIDATION_ITERATIONS,
         "schedule": {"name": "poly", "options": {"per": "step"}},
     }
@@ -121,10 +133,17 @@ def price_of(factor: float, width: int, coverage: float, steps: int) -> float:
     steps : int
         Optimiser steps.
     """
-    doublings = math.log2(max(steps, 1) / ENOUGH_STEPS)
-    learning = -doublings * (_PRICE_OF_HALF_THE_STEPS if doublings < 0 else _GAIN_OF_TWICE_THE_STEPS)
     context = max(0.0, math.log2(MIN_COVERAGE / min(coverage, 1.0))) * _PRICE_OF_HALF_THE_COVERAGE
-    return _interpolated(factor) + math.log2(WIDTHS[0] / width) * _PRICE_OF_HALF_THE_WIDTH + context + learning
+    narrow = math.log2(WIDTHS[0] / width) * _PRICE_OF_HALF_THE_WIDTH
+    return _SHARE_OF_SPACING * _interpolated(factor) + narrow + context + _price_of_steps(steps)
+
+
+def _price_of_steps(steps: int) -> float:
+    """What is lost for want of steps; negative: won by more than enough."""
+    share = max(steps, 1) / ENOUGH_STEPS
+    if share < 1:
+        return -math.log2(share) * _PRICE_OF_HALF_THE_STEPS
+    return _GAIN_OF_MORE_STEPS * (share**-_RATE_OF_GAIN - 1)
 
 
 def candidates(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+# A pass forth as a share of an optimiser step of the same patches.
+FORWARD_SHARE = 1 / 3
 # Tiles in evaluation cost more than the pure forward pass: reading, joining, resampling, writing.
 _OVERHEAD = 1.5
 # Mirrored copies, and trying tiles, are left out where they would take more than this share of a budget.
@@ -43,6 +45,11 @@ def validation_seconds(
     """Seconds of visiting `tiles`, each in all mirrored copies, and before that of trying other sizes of them."""
     passes = 2**mirrored_axes + (_TILE_PASSES if trying_tiles else 0)
     return tiles * seconds_per_patch * _OVERHEAD * passes
+
+
+def validation_fits(seconds: float, budget: float) -> bool:
+    """Whether a validation that takes so long leaves the training its share of the budget."""
+    return seconds <= _LARGEST_SHARE * budget
 
 
 def reserved_seconds(tiles: int, seconds_per_patch: float, mirrored_axes: int, budget: float) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bts_auto.steps.trials import Trials
 
 FOLDS = 5
+# Each choice that rests on a step which was not timed is followed by timing it.
+_MOST_CHOICES = 6
 _TERA = 1e12
 
 
@@ -49,7 +51,7 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
 
 
 def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb: float) -> Plan:
-    """The plan for so many GB, checked by a real step."""
+    """The plan for so many GB, chosen again until the step that it rests on is a measured one."""
     from bts_auto.plan.budget import candidates, choose
     from bts_auto.plan.measured import Limits
     from bts_auto.plan.presets import find_preset
@@ -59,21 +61,25 @@ def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb
     budget = planning.request.budget
     assert budget is not None
     rates, full = Rates.load(planning.rates_folder), base.configuration(source)
-    found = choose(
-        candidates(
-            full.spacing,
-            full.median_image_size_in_voxels,
-            find_preset(base.preset),
-            Limits(gb, _nearest(planning, rates, base, source, _TERA).precision),
-            base.network_channels(source),
-            partial(_seconds, planning, rates, base, source),
+    for _ in range(_MOST_CHOICES):
+        found = choose(
+            candidates(
+                full.spacing,
+                full.median_image_size_in_voxels,
+                find_preset(base.preset),
+                Limits(gb, _nearest(planning, rates, base, source, _TERA).precision),
+                base.network_channels(source),
+                partial(_seconds, planning, rates, base, source),
+                budget,
+                _held_out(planning, base, source),
+            ),
             budget,
-            _held_out(planning, base, source),
-        ),
-        budget,
-    )
-    name, made = _as_plan(base, source, found, budget, gb)
-    rates = check_steps(trials, made, [name], planning.rates_folder, observer=planning.observer)
+        )
+        name, made = _as_plan(base, source, found, budget, gb)
+        known = rates
+        rates = check_steps(trials, made, [name], planning.rates_folder, observer=planning.observer)
+        if rates == known:
+            break
     seconds = _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
     return planning.with_expected(with_steps(made, name, _steps(planning, made, name, seconds)))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bts_auto.evaluate.scores import Scores
     from bts_auto.execute.contract import Executor
     from bts_auto.model.layout import FoldName
+    from bts_auto.plan.schema import Plan
     from bts_auto.train.trainer import TrainingResult
 
 # What also holds for the folds of earlier stages that a command has to train first.
@@ -81,9 +82,24 @@ def train(
         if processes is not None and (executor or scheduler):
             raise PlanError("several processes of torchrun train one fold together; --executor gives each fold one")
         place = locate(dataset, workspace, observer)
-        stage = Stage.open(place, apply_settings(place.plan(recipe), settings, configuration), configuration, observer)
+        planned = place.plan(recipe)
+        plan = apply_settings(planned, settings, configuration)
+        stage = Stage.open(place, plan, configuration, observer)
+        options = {
+            **options,
+            "processes": processes,
+            "lengthen": _length_is_open(planned, plan, configuration, options),
+        }
         spread = choose_executor(executor, scheduler, device, all_gpus=executor == "local")
-        return _train_folds(stage, str(fold), spread, budget, validate_only, {**options, "processes": processes})
+        return _train_folds(stage, str(fold), spread, budget, validate_only, options)
+
+
+def _length_is_open(planned: Plan, plan: Plan, configuration: str, options: dict[str, Any]) -> bool:
+    """Whether the number of steps only foretells what a budget leaves time for: nobody has asked for it."""
+    asked = any(options.get(name) is not None for name in ("epochs", "iterations"))
+    before, now = (one.configuration(configuration).training for one in (planned, plan))
+    changed = (before.epochs, before.iterations) != (now.epochs, now.iterations)
+    return planned.budget_seconds is not None and not asked and not changed
 
 
 def _train_folds(
@@ -99,7 +115,8 @@ def _train_folds(
 
     chosen = stage.named(fold)
     earlier = [before.folder(number) for before, number in stages_before(stage)]
-    shares = shares_of_budget(budget, [*earlier, *(stage.folder(name) for name, _ in chosen)])
+    named = [stage.folder(name) for name, _ in chosen]
+    shares = shares_of_budget(budget, [*earlier, *named], anew=named if options.get("restart") else ())
     shared = {key: options[key] for key in _FOR_EVERY_STAGE if key in options}
     if "device" in shared:  # of several, which are for several folds, the earlier stages take the first
         shared["device"] = shared["device"].partition(",")[0]

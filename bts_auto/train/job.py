@@ -49,6 +49,7 @@ class Fold:
     unlabelled: CaseStore | None = None
     weights: tuple[float, ...] | None = None
     step_seconds: float | None = None
+    lengthen: bool = False
 
     @property
     def configuration(self) -> SegmentationConfiguration:

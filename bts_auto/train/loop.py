@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bts_auto.errors import BtsError
 from bts_auto.events import SILENT, Observer, Task
+from bts_auto.plan.reserve import FORWARD_SHARE
 from bts_auto.plan.schema import Training
 from bts_auto.train import checkpoint
 from bts_auto.train.average import WeightAverage
@@ -400,8 +401,8 @@ class Loop:
         progress = self.progress
         seconds_per_step = (self._clock() - self._pace_from) / (self._session_steps - _UNTYPICAL_STEPS)
         per_patch = self.seconds_per_patch
-        if per_patch is None:  # a forward pass is about a third of a step; all patches are counted as one, to be safe
-            per_patch = seconds_per_step / 3
+        if per_patch is None:  # all patches of a step are counted as one, to be safe
+            per_patch = seconds_per_step * FORWARD_SHARE
         left = budget - self._seconds() - self._limits.reserve(per_patch)
-        limit = self._training.epochs * self._training.iterations
-        progress.pace.fit(progress.step, left, seconds_per_step, limit)
+        most = self._limits.most_steps or self._training.epochs * self._training.iterations
+        progress.pace.fit(progress.step, left, seconds_per_step, most)

@@ -25,11 +25,14 @@ class Limits:
         (seconds per patch in evaluation) -> seconds of the budget to be kept for the final validation.
     save_every : float
         Seconds between two saved states.
+    most_steps : int or None
+        That a budget may be filled with; None: as many as are planned.
     """
 
     budget: float | None = None
     reserve: Callable[[float], float] = lambda seconds_per_patch: 0.0
     save_every: float = 60.0
+    most_steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,18 +189,28 @@ def is_finished(folder: Path) -> bool:
     return not (folder / RUN_FILE).exists() or _readable(folder).get("finished") is not None
 
 
-def shares_of_budget(budget: float | None, folders: Sequence[Path]) -> dict[Path, float | None]:
+def shares_of_budget(
+    budget: float | None, folders: Sequence[Path], anew: Container[Path] = ()
+) -> dict[Path, float | None]:
     """What each of several trainings gets of the time that a command has.
 
-    Equal parts. A training that was begun within a budget keeps the one it has, so that it can go on, and one that was
-    finished without any takes no time.
+    Equal parts. Those that are finished take no time. A training that was begun within a budget keeps the one it has,
+    so that it can go on.
+
+    Parameters
+    ----------
+    anew : container of Path
+        Those of the folders that start over, whatever lies there.
     """
     if budget is None or len(folders) == 1:
         return dict.fromkeys(folders, budget)
-    own = {folder: _own_budget(folder) for folder in folders}
-    free = [folder for folder in folders if own[folder] is None and is_finished(folder)]
-    share = budget / max(1, len(folders) - len(free))
-    return {folder: None if folder in free else (own[folder] or share) for folder in folders}
+    own = {folder: None if folder in anew else _own_budget(folder) for folder in folders}
+    waiting = [folder for folder in folders if folder in anew or not is_finished(folder)]
+    fresh = [folder for folder in waiting if own[folder] is None]
+    begun = sum(own[folder] or 0.0 for folder in waiting)
+    # Where begun ones have more than the command has, the others still get their equal part.
+    share = (budget - begun if begun < budget else budget) / max(1, len(fresh if begun < budget else waiting))
+    return {folder: share if folder in fresh else own[folder] for folder in folders}
 
 
 def _own_budget(folder: Path) -> float | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +17,14 @@ from bts_auto.events import Observer
 from bts_auto.model.fold import FoldRecord, TrainedFold, write_fold
 from bts_auto.model.weights import load_weights, save_weights
 from bts_auto.plan.expect import duration, too_long
-from bts_auto.plan.reserve import affordable, patches_to_visit, reserved_seconds
+from bts_auto.plan.reserve import (
+    FORWARD_SHARE,
+    affordable,
+    patches_to_visit,
+    reserved_seconds,
+    validation_fits,
+    validation_seconds,
+)
 from bts_auto.train import checkpoint, progress_plot
 from bts_auto.train import run as runs
 from bts_auto.train.assembly import Assembly
@@ -52,7 +61,7 @@ def train(
 ) -> TrainingResult:
     """Do what is left of `job`; see :func:`bts_auto.train.trainer.train_fold`.
 
-    `started`: the time of `clock` from which a budget counts.
+    `started`: the time of `clock` from which this call counts its part of a budget.
     """
     session = _Session(job, processes, observer, clock, started)
     interruption = session.interruption
@@ -67,6 +76,8 @@ def train(
                 raise TrainingInterrupted(
                     "stopped between training and validation; the same command goes on from there"
                 )
+        else:
+            session.go_on_after(run)
         scores = session.validate(validate)
     assert run.finished is not None
     failures = tuple(scores.failures) if scores is not None else ()
@@ -82,6 +93,7 @@ class _Session:
         self._training = self._configuration.training
         self._assembly = Assembly(job, observer, processes)
         self._seconds_per_patch: float | None = None
+        self._earlier = 0.0  # seconds that other calls have spent on the run
         self._resumed = False
         self.interruption = Interruption(ECHO_S if processes.size > 1 else 0.0)
 
@@ -105,16 +117,17 @@ class _Session:
         job, training = self._job, self._training
         steps = training.epochs * training.iterations
         if job.budget is not None:
-            left = self._left() - self._reserve(seconds / 3 / self._configuration.batch_size)
-            fitting = min(steps, int(max(0.0, left) / seconds))
+            left = self._left() - self._reserve(self._of_a_patch(seconds))
+            fitting = int(max(0.0, left) / seconds)
+            fitting = fitting if job.lengthen else min(steps, fitting)
             words = f"{duration(seconds)} a step: about {fitting} steps fit the {duration(job.budget)}"
-            if fitting < min(steps, _FEW_STEPS) and job.plan.budget_seconds is None:
+            if fitting < min(steps, _FEW_STEPS):
                 words += "; bts_plan_and_preprocess --budget plans a network that sees more in its time"
             self._observer.note(words)
+            self._warn_of_long_validation(self._of_a_patch(seconds))
             return
         patches = training.epochs * training.validation_iterations if job.validation_cases else 0
-        # A forward pass is a third of a step.
-        expected = steps * seconds + patches * seconds / 3
+        expected = steps * seconds + patches * seconds * FORWARD_SHARE
         words = f"{duration(seconds)} a step: {steps} steps will take about {duration(expected)}"
         self._observer.note(f"{words}; --budget 12h would end it in that time" if too_long(expected) else words)
 
@@ -151,7 +164,9 @@ class _Session:
                 stack.callback(close_logger, logger, self._observer)
             stack.enter_context(processes.calling(lambda: {"job": job.to_json(), "precision": precision, "how": how}))
             loop = processes.together(prepare)
+            begun = self._clock()
             progress = loop.run()
+        self._earlier = max(0.0, progress.seconds - (self._clock() - begun))
         self._seconds_per_patch = loop.seconds_per_patch
         if progress.chosen_epoch is None:
             return self._ship(run, progress, loop.shipped_weights(), progress.epoch)
@@ -176,7 +191,8 @@ class _Session:
 
     def _limits(self, save_every: float) -> Limits:
         budget = None if self._job.budget is None else self._left()
-        return Limits(budget=budget, reserve=self._reserve, save_every=save_every)
+        most = sys.maxsize if self._job.lengthen else None
+        return Limits(budget=budget, reserve=self._reserve, save_every=save_every, most_steps=most)
 
     def _logged(self, run: runs.Run) -> LoggedRun:
         job = self._job
@@ -208,6 +224,18 @@ class _Session:
 
     # ------------------------------------------------------------------------------------------------- final validation
 
+    def go_on_after(self, run: runs.Run) -> None:
+        """Remember of a training that another call has ended what it took."""
+        assert run.finished is not None
+        self._earlier = run.finished["seconds"]
+        if run.finished["steps"]:
+            self._seconds_per_patch = self._of_a_patch(run.finished["seconds"] / run.finished["steps"])
+
+    def _of_a_patch(self, step_seconds: float) -> float:
+        """Seconds of a patch in evaluation, from those of a step."""
+        return step_seconds * FORWARD_SHARE / self._configuration.batch_size
+
+    @cached_property
     def _tiles(self) -> int:
         """Tiles of all held-out cases."""
         configuration, store = self._configuration, self._job.store
@@ -221,7 +249,19 @@ class _Session:
         if budget is None or self._job.raw is None or not self._job.validation_cases:
             return 0.0
         axes = len(self._configuration.inference.mirror_axes)
-        return reserved_seconds(self._tiles(), seconds_per_patch, axes, budget)
+        return reserved_seconds(self._tiles, seconds_per_patch, axes, budget)
+
+    def _warn_of_long_validation(self, seconds_per_patch: float) -> None:
+        """Say it where the budget cannot be kept: all held-out cases are validated, whatever that takes."""
+        job = self._job
+        if job.budget is None or self._reserve(seconds_per_patch) == 0:
+            return
+        wanted = validation_seconds(self._tiles, seconds_per_patch)
+        if not validation_fits(wanted, job.budget):
+            self._observer.warn(
+                f"validating {len(job.validation_cases)} held-out cases takes about {duration(wanted)}: the training "
+                f"gets half of the {duration(job.budget)}, and the command takes longer than that"
+            )
 
     def validate(self, wanted: bool) -> Any:
         """Score the held-out cases as whole volumes, where there are any, with the tile that suits them best."""
@@ -238,7 +278,7 @@ class _Session:
         scores = validate_trained(held_out, job.validation_cases, tiles=tiles, tta=tta, observer=self._observer)
         self._note_scores(scores, self._clock() - begun)
         if job.budget is not None:
-            self._observer.note(f"{duration(self._clock() - self._started)} of the {duration(job.budget)} are spent")
+            self._observer.note(f"{duration(job.budget - self._left())} of the {duration(job.budget)} are spent")
         return scores
 
     def _note_scores(self, scores: Scores, seconds: float) -> None:
@@ -251,12 +291,12 @@ class _Session:
     def _left(self) -> float:
         """Seconds of the budget that are left; infinite without one."""
         budget = math.inf if self._job.budget is None else self._job.budget
-        return budget - (self._clock() - self._started)
+        return budget - self._earlier - (self._clock() - self._started)
 
     def _time_for(self) -> tuple[bool, bool]:
         """Whether a budget has room to try sizes of tiles, and to average over mirrored copies."""
         budget, per_patch = self._job.budget, self._seconds_per_patch
         if budget is None or per_patch is None:
             return True, True
-        tiles, axes = self._tiles(), len(self._configuration.inference.mirror_axes)
-        return affordable(self._left(), tiles, per_patch, axes, budget)
+        axes = len(self._configuration.inference.mirror_axes)
+        return affordable(self._left(), self._tiles, per_patch, axes, budget)

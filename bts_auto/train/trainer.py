@@ -76,6 +76,7 @@ def train_fold(
     iterations: int | None = None,
     until_plateau: int | None = None,
     budget: float | None = None,
+    lengthen: bool = False,
     device: str = "auto",
     seed: int | None = None,
     pretrained: Path | None = None,
@@ -104,7 +105,10 @@ def train_fold(
     epochs, iterations, until_plateau, seed : int, optional
         Instead of the plan's.
     budget : float, optional
-        Seconds from this call to its end, final validation included; the learning rate reaches its end within it.
+        Seconds from this call to its end, final validation included; the learning rate reaches its end within it. What
+        earlier parts of the training took counts.
+    lengthen : bool
+        Whether more steps than the plan's may fill the budget, where the machine turns out faster than foretold.
     pretrained : Path, optional
         A model package, or the folder of a trained fold, whose weights are the start.
     save_every : float
@@ -177,6 +181,7 @@ def train_fold(
         unlabelled=unlabelled,
         weights=weights,
         step_seconds=step_seconds,
+        lengthen=lengthen,
     )
     with sole_process(folder):
         if restart:

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -35,9 +36,29 @@ from bts_auto.train.objectives.base import At, Objective
 from bts_auto.train.precision import Choice, Precision, choose_precision, trial_patch
 from bts_auto.train.step import Stepper
 
-# Steps are timed until there are so many, or until so many seconds are spent; the first one is never counted.
-_MOST_STEPS, _MOST_SECONDS = 6, 6.0
-_QUICK_SECONDS = 2.0
+
+@dataclass(frozen=True)
+class Timing:
+    """How long steps are timed: until there are so many, or until so many seconds are spent.
+
+    Attributes
+    ----------
+    warm_up : int
+        Steps before, at least one, which are slower and do not count.
+    one_is_enough : float
+        A first step that takes longer than this is taken for the others too.
+    """
+
+    steps: int = 6
+    seconds: float = 6.0
+    warm_up: int = 1
+    one_is_enough: float = math.inf
+
+
+_USUAL = Timing()
+_QUICK = Timing(seconds=2.0, one_is_enough=5.0)
+# Loader workers fill their queues beside the first steps, which a training of some length does not feel.
+_ON_STORED_CASES = Timing(steps=30, seconds=20.0, warm_up=4)
 
 
 def random_batch(
@@ -90,20 +111,11 @@ def time_steps(
     batches: Iterator[Mapping[str, Any]],
     accumulation: int,
     device: torch.device,
+    timing: Timing = _USUAL,
     *,
-    most_seconds: float = _MOST_SECONDS,
-    one_is_enough: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:
-    """Seconds of the first optimiser step, which is slower, and the mean of some more, their batches included.
-
-    Parameters
-    ----------
-    most_seconds : float
-        No step is begun later than this.
-    one_is_enough : bool
-        Whether a first step that takes longer than that is taken for the others too.
-    """
+    """Seconds of the first optimiser step, and the mean of those that count, their batches included."""
 
     def step() -> None:
         stepper.run([next(batches) for _ in range(accumulation)], At(0, 0.0))
@@ -112,13 +124,17 @@ def time_steps(
 
     begin = clock()
     step()
-    start, done = clock(), 0
-    if one_is_enough and start - begin > most_seconds:
-        return start - begin, start - begin
-    while done < _MOST_STEPS and (not done or clock() - start < most_seconds):
+    start = clock()
+    first, done = start - begin, 0
+    if first > timing.one_is_enough:
+        return first, first
+    for _ in range(timing.warm_up - 1):
+        step()
+        start = clock()
+    while done < timing.steps and (not done or clock() - start < timing.seconds):
         step()
         done += 1
-    return start - begin, (clock() - start) / done
+    return first, (clock() - start) / done
 
 
 @dataclass(frozen=True)
@@ -163,8 +179,8 @@ def answer(question: Question) -> dict[str, Any]:
     with _batches(question, configuration, labels, objective, device) as source:
         streams = (dict.fromkeys(objective.streams, batch) for batch in source)
         accumulation, watch = configuration.training.accumulation, machine.ProcessorWatch()
-        most, quick = (_QUICK_SECONDS if question.quick else _MOST_SECONDS), question.quick
-        _, seconds = time_steps(stepper, iter(streams), accumulation, device, most_seconds=most, one_is_enough=quick)
+        timing = _QUICK if question.quick else _USUAL if question.store is None else _ON_STORED_CASES
+        _, seconds = time_steps(stepper, iter(streams), accumulation, device, timing)
     return {
         "step_seconds": seconds,
         "precision": choice.name,

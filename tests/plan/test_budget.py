@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from bts_auto.errors import PlanError
@@ -53,6 +55,18 @@ def test_steps_beyond_enough_do_not():
     assert price_of(1.0, 32, 1.0, ENOUGH_STEPS) < price_of(1.5, 16, 1.0, 4 * ENOUGH_STEPS)
 
 
+def test_more_steps_always_gain_and_ever_less():
+    prices = [price_of(1.0, 32, 1.0, ENOUGH_STEPS * 2**n) for n in range(-3, 8)]
+    gains = [before - after for before, after in itertools.pairwise(prices)]
+    assert all(gain > 0 for gain in gains)
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_a_validation_that_takes_most_of_the_budget_leaves_no_steps():
+    assert steps_within(1000, 3.0, 1, 333, 0) > 0
+    assert steps_within(1000, 3.0, 1, 334, 0) == 0
+
+
 def test_a_longer_validation_leaves_fewer_steps():
     assert steps_within(1800, 1.0, 2, 100, 3) < steps_within(1800, 1.0, 2, 10, 3)
 
@@ -68,7 +82,8 @@ def test_no_time_is_said():
         chosen(10)
 
 
-@pytest.mark.parametrize("steps", [1, 49, 50, 1234])
+@pytest.mark.parametrize("steps", [1, 49, 50, 99, 101, 1234])
 def test_epochs_hold_the_steps(steps: int):
     training = training_for(steps)
-    assert steps - 50 < training["epochs"] * training["iterations"] <= steps
+    assert training["iterations"] <= 50
+    assert 0.97 * steps <= training["epochs"] * training["iterations"] <= steps

@@ -13,41 +13,43 @@ from bts_auto.plan.rate import Rates
 from bts_auto.plan.schema import Plan
 from bts_auto.steps.measure import check_steps, known_step_seconds, measure_rates
 from bts_auto.steps.trials import Tried
-from bts_auto.train.trial import time_steps
+from bts_auto.train.trial import Timing, time_steps
 from tests.plan.cases import plan
 
 
 class Recorder:
-    """Counts steps and the batches of each."""
+    """Takes steps on a clock of its own; those of `slow` take ten times as long as the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float, slow: int = 1) -> None:
+        self.seconds, self.slow, self.now = seconds, slow, 0.0
         self.batches: list[int] = []
 
     def run(self, batches, at) -> None:
+        self.now += self.seconds * (10 if len(self.batches) < self.slow else 1)
         self.batches.append(len(batches))
 
+    def timed(self, **how: float) -> tuple[float, float]:
+        return time_steps(
+            self, itertools.repeat({}), 2, torch.device("cpu"), Timing(**how), clock=lambda: self.now  # type: ignore[arg-type]
+        )  # fmt: skip
 
-def timed(stepper: Recorder, seconds_between: int, **options) -> tuple[float, float]:
-    ticks = itertools.count(0, seconds_between)
-    return time_steps(stepper, itertools.repeat({}), 2, torch.device("cpu"), clock=lambda: next(ticks), **options)  # type: ignore[arg-type]
 
-
-def test_the_first_step_is_not_counted():
-    stepper, ticks = Recorder(), itertools.count()
-    first, seconds = time_steps(stepper, itertools.repeat({}), 2, torch.device("cpu"), clock=lambda: next(ticks))  # type: ignore[arg-type]
-    assert set(stepper.batches) == {2}
-    assert first + seconds * (len(stepper.batches) - 1) == next(ticks) - 1
+@pytest.mark.parametrize("warm_up", [1, 3])
+def test_the_first_steps_are_not_counted(warm_up: int):
+    stepper = Recorder(1.0, slow=warm_up)
+    assert stepper.timed(warm_up=warm_up) == (10.0, 1.0)
+    assert stepper.batches == [2] * (warm_up + 6)
 
 
 def test_slow_steps_are_timed_once():
-    stepper = Recorder()
-    timed(stepper, 100)
+    stepper = Recorder(100.0)
+    assert stepper.timed() == (1000.0, 100.0)
     assert len(stepper.batches) == 2
 
 
 def test_a_slow_first_step_may_be_enough():
-    stepper = Recorder()
-    assert timed(stepper, 100, one_is_enough=True) == (100, 100)
+    stepper = Recorder(100.0)
+    assert stepper.timed(one_is_enough=5.0) == (1000.0, 1000.0)
     assert len(stepper.batches) == 1
 
 

@@ -230,6 +230,14 @@ def test_the_final_validation_is_kept_out_of_the_budget(tmp_path: Path) -> None:
     assert clock.now < 31
 
 
+def test_a_budget_may_be_filled_with_more_steps_than_are_planned(tmp_path: Path) -> None:
+    clock = Clock(0.1)
+    progress = tiny_loop(tmp_path, limits=Limits(budget=60.0, most_steps=10_000), clock=clock).run()
+    assert progress.step > 6
+    assert 50 < clock.now < 61
+    assert epochs(tmp_path)[-1]["fraction"] == 1.0
+
+
 def test_a_budget_longer_than_the_training_changes_no_length(tmp_path: Path) -> None:
     assert tiny_loop(tmp_path, limits=Limits(budget=1e6)).run().step == 6
 

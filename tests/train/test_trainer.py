@@ -26,6 +26,7 @@ from bts_auto.model.fold import TrainedFold
 from bts_auto.plan.schema import Plan
 from bts_auto.preprocess.dataset import preprocess_dataset, store_folder
 from bts_auto.preprocess.store import CaseStore
+from bts_auto.train import session
 from bts_auto.train.augment.pipeline import Augmentation
 from bts_auto.train.choice import VolumeJudge
 from bts_auto.train.journal import JOURNAL, read_journal
@@ -172,6 +173,29 @@ def test_a_fold_without_scores_is_validated_only(prepared: Prepared, tmp_path: P
     result = prepared.train(tmp_path)
     assert result.scores is not None
     assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == weights
+
+
+def test_time_that_an_earlier_call_took_counts_in_the_validation(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks, left = itertools.count(), list[float]()
+    how = {"budget": 500.0, "step_seconds": 1.0, "clock": lambda: float(next(ticks))}
+    prepared.train(tmp_path, raw=None, **how)
+
+    def nothing(seconds: float, *others: Any) -> tuple[bool, bool]:
+        left.append(seconds)
+        return False, False
+
+    monkeypatch.setattr(session, "affordable", nothing)
+    result = prepared.train(tmp_path, **how)
+    assert result.seconds > 10
+    assert 400 < left[0] < 500 - result.seconds
+
+
+def test_a_validation_that_the_budget_cannot_hold_is_foretold(prepared: Prepared, tmp_path: Path) -> None:
+    heard, ticks = Heard(), itertools.count()
+    prepared.train(tmp_path, budget=60.0, step_seconds=50.0, observer=heard, clock=lambda: float(next(ticks)))
+    assert any("held-out cases takes about" in line for line in heard.warnings)
 
 
 def test_all_cases_train_and_nothing_is_held_out(prepared: Prepared, tmp_path: Path) -> None:
