@@ -58,7 +58,7 @@ def _ours(folder: Path, minutes: int, fold: int, ledger: Ledger) -> None:
         patch=configuration["patch_size"],
         spacing=configuration["spacing"],
         width=configuration["features_per_stage"][0],
-        dice=_dice(trained / "validation", workspace),
+        dice=score(trained / "validation", workspace),
     )
 
 
@@ -84,14 +84,14 @@ def _nnunet(folder: Path, minutes: int, fold: int, ledger: Ledger) -> None:
         f"nnU-Net {minutes} min fold {fold}",
         done,
         steps=int(steps.read_text()) if steps.exists() else None,
-        dice=_dice(trained / "validation", _workspace(folder)),
+        dice=score(trained / "validation", _workspace(folder)),
     )
 
 
 _CONTENDERS = {"ours": _ours, "nnunet": _nnunet}
 
 
-def _dice(masks: Path, workspace: Path) -> dict[str, float]:
+def score(masks: Path, workspace: Path) -> dict[str, float]:
     """Dice of the masks in a folder, by our own scoring."""
     command = [str(BIN / "bts_evaluate"), "-d", "21", "--workspace", str(workspace), "--json", "-p", str(masks)]
     scores = masks.parent / f"scores_of_{masks.name}"
