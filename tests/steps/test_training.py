@@ -151,12 +151,12 @@ def test_a_training_that_does_not_run_is_not_told(workspace, complete):
         steps.stop_training(FIRST, 1, workspace=workspace)
 
 
-def test_a_budget_is_shared_equally_and_kept_by_what_was_begun(tmp_path):
+def test_what_begun_and_finished_trainings_leave_of_a_budget_goes_to_the_new_ones(tmp_path):
     new, begun, free = (tmp_path / name for name in ("new", "begun", "free"))
     for folder, budget, finished in ((begun, 25.0, None), (free, None, {})):
         folder.mkdir()
         Run({"budget": budget}, finished=finished).save(folder)
     (free / "checkpoint.safetensors").touch()
-    assert shares_of_budget(60.0, [new, begun, free]) == {new: 30.0, begun: 25.0, free: None}
+    assert shares_of_budget(60.0, [new, begun, free]) == {new: 35.0, begun: 25.0, free: None}
     assert shares_of_budget(60.0, [new]) == {new: 60.0}
     assert shares_of_budget(None, [new, begun]) == {new: None, begun: None}

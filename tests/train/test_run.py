@@ -36,20 +36,9 @@ def fold(folder: Path, budget: float | None, *, finished: bool) -> Path:
     return folder
 
 
-def test_finished_folds_take_no_time_of_a_budget(tmp_path: Path):
-    done, new = fold(tmp_path / "0", None, finished=True), tmp_path / "1"
-    assert shares_of_budget(60.0, [done, new]) == {done: None, new: 60.0}
-
-
 def test_folds_that_start_over_get_their_share(tmp_path: Path):
     folders = [fold(tmp_path / str(n), budget, finished=True) for n, budget in enumerate([None, 30.0])]
     assert shares_of_budget(60.0, folders, anew=folders) == dict.fromkeys(folders, 30.0)
-
-
-def test_begun_folds_keep_their_budget_and_the_others_share_the_rest(tmp_path: Path):
-    begun = fold(tmp_path / "0", 30.0, finished=False)
-    fresh = [tmp_path / "1", tmp_path / "2"]
-    assert shares_of_budget(60.0, [begun, *fresh]) == {begun: 30.0} | dict.fromkeys(fresh, 15.0)
 
 
 def test_folds_get_a_share_where_begun_ones_have_more_than_all(tmp_path: Path):
