@@ -9,7 +9,7 @@ they come from stand in `docs/planning.md`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -20,7 +20,7 @@ from bts_auto.plan.compute_model import layer_compute
 from bts_auto.plan.layers import Layer
 from bts_auto.plan.lowres import MIN_COVERAGE, Grid
 from bts_auto.plan.measured import Limits, features_of, topology_layers
-from bts_auto.plan.patch import shrink_to_fit
+from bts_auto.plan.patch import NothingFits, shrink_to_fit
 from bts_auto.plan.planner import Sized
 from bts_auto.plan.presets import MIN_BATCH, Preset
 from bts_auto.plan.reserve import (
@@ -77,6 +77,17 @@ class Candidate:
     step_seconds: float
     steps: int
     price: float
+
+    @property
+    def width(self) -> int:
+        """Channels of the first stage."""
+        assert self.sized.features is not None
+        return self.sized.features[0]
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What the best one has the least of: the lowest price, of equal ones the most steps."""
+        return self.price, -self.steps
 
 
 def steps_within(budget: float, step_seconds: float, batch: int, tiles: int, mirrored_axes: int) -> int:
@@ -155,6 +166,7 @@ def candidates(
     step_seconds: Callable[[float], float],
     budget: float,
     held_out: int,
+    batch: int = MIN_BATCH,
 ) -> Iterator[Candidate]:
     """All configurations that are looked at.
 
@@ -172,6 +184,8 @@ def candidates(
         Seconds for training and validation.
     held_out : int
         Volumes (in 2d: slices) that the validation predicts.
+    batch : int
+        Of every step: the smallest, since more steps teach more than larger ones, unless a recipe names another.
     """
     dims = len(spacing)
     seen: set[tuple] = set()
@@ -179,18 +193,19 @@ def candidates(
         grid = coarser(spacing, median, factor)
         for width in WIDTHS:
             for voxels in _PATCHES[dims]:
-                topology = _patch(grid, voxels, partial(_layers, preset=preset, width=width, channels=channels), limits)
+                layers_of = partial(_layers, preset=preset, width=width, channels=channels)
+                topology = _patch(grid, voxels, layers_of, limits, batch)
                 key = (grid.spacing, width, None if topology is None else topology.patch_size)
                 if topology is None or topology.n_stages < 2 or key in seen:
                     continue
                 seen.add(key)
-                compute = layer_compute(topology_layers(topology, preset, width, *channels), MIN_BATCH)
+                compute = layer_compute(layers_of(topology), batch)
                 seconds = step_seconds(compute.step / 1e12)
                 tiles = held_out * patches_to_visit([round(n) for n in grid.median], topology.patch_size, 0.5)
-                steps = steps_within(budget, seconds, MIN_BATCH, tiles, dims)
+                steps = steps_within(budget, seconds, batch, tiles, dims)
                 coverage = math.prod(min(p, n) for p, n in zip(topology.patch_size, grid.median, strict=True))
                 price = price_of(factor, width, coverage / math.prod(grid.median), steps)
-                sized = Sized(topology, MIN_BATCH, features_of(width, topology.n_stages, dims))
+                sized = Sized(topology, batch, features_of(width, topology.n_stages, dims))
                 yield Candidate(grid, sized, seconds, steps, price)
 
 
@@ -199,30 +214,49 @@ def _layers(topology: Topology, *, preset: Preset, width: int, channels: tuple[i
 
 
 def _patch(
-    grid: Grid, most: int | None, layers_of: Callable[[Topology], tuple[Layer, ...]], limits: Limits
+    grid: Grid, most: int | None, layers_of: Callable[[Topology], tuple[Layer, ...]], limits: Limits, batch: int
 ) -> Topology | None:
     """The largest patch of at most so many voxels that the memory allows; None where there is none."""
 
     def too_large(topology: Topology) -> bool:
         if most is not None and math.prod(topology.patch_size) > most:
             return True
-        return topology.n_stages > 1 and not limits.allow(layers_of(topology), MIN_BATCH)
+        return topology.n_stages > 1 and not limits.allow(layers_of(topology), batch)
 
     try:
         return shrink_to_fit(grid.spacing, grid.median, too_large)
-    except PlanError:
+    except NothingFits:
         return None
 
 
-def choose(found: Iterator[Candidate], budget: float) -> Candidate:
+def choose(found: Iterable[Candidate], budget: float) -> Candidate:
     """The candidate of the lowest price; of equal ones the one with more steps.
 
     Raises
     ------
+    NothingFits
+        When there is no candidate at all: none fits the memory.
     PlanError
         When the budget allows no step of any.
     """
-    able = [one for one in found if one.steps > 0]
+    every = list(found)
+    if not every:
+        raise NothingFits("no patch fits the memory")
+    able = [one for one in every if one.steps > 0]
     if not able:
         raise PlanError(f"a budget of {budget:g} s leaves no time for a single step", mend="give more time")
-    return min(able, key=lambda one: (one.price, -one.steps))
+    return min(able, key=lambda one: one.rank)
+
+
+def compared(found: Iterable[Candidate], chosen: Candidate) -> list[Candidate]:
+    """The chosen candidate, then the best of each other spacing and width, and of other patches on its grid."""
+    best = {"chosen": chosen}
+    for one in sorted(found, key=lambda one: one.rank):
+        same = one.grid.spacing == chosen.grid.spacing
+        if not same:
+            best.setdefault(f"spacing {one.grid.spacing}", one)
+        if one.width != chosen.width:
+            best.setdefault(f"width {one.width}", one)
+        elif same and one.sized.topology.patch_size != chosen.sized.topology.patch_size:
+            best.setdefault("patch", one)
+    return list(dict.fromkeys(best.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bts_auto.errors import PlanError
 from bts_auto.plan.compute_model import plan_compute
-from bts_auto.plan.memory_model import RUNTIME_ON_CPU, plan_memory
+from bts_auto.plan.memory_model import RUNTIME_ON_CPU, Format, plan_memory
 from bts_auto.plan.rate import Rate, Rates
 from bts_auto.plan.schema import Expected, Plan
 
@@ -21,8 +21,12 @@ def duration(seconds: float) -> str:
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 
-def expect(plan: Plan, name: str, rate: Rate | None = None, *, on_cpu: bool = False) -> Expected:
+def expect(
+    plan: Plan, name: str, rate: Rate | None = None, *, on_cpu: bool = False, precision: Format | None = None
+) -> Expected:
     """What a configuration will take, on a GPU or `on_cpu`; times are foretold from `rate`.
+
+    Where the plan leaves the number format open it is that of `rate`, without one `precision`.
 
     Raises
     ------
@@ -31,11 +35,12 @@ def expect(plan: Plan, name: str, rate: Rate | None = None, *, on_cpu: bool = Fa
     """
     configuration = plan.configuration(name)
     training, compute = configuration.training, plan_compute(plan, name)
-    precision = rate.precision if rate is not None and training.precision == "auto" else None
-    memory = (plan_memory(plan, name, precision=precision).peak + (RUNTIME_ON_CPU if on_cpu else 0)) / _GB
+    precision = precision if rate is None else rate.precision
+    chosen = precision if training.precision == "auto" else None
+    memory = (plan_memory(plan, name, precision=chosen).peak + (RUNTIME_ON_CPU if on_cpu else 0)) / _GB
     step_tflop = compute.step / _TERA
     if rate is None:
-        return Expected(memory_gb=memory, step_tflop=step_tflop)
+        return Expected(memory_gb=memory, step_tflop=step_tflop, precision=precision)
     step = training.accumulation * step_tflop / rate.tflops
     held_out = training.validation_iterations * configuration.batch_size * compute.inference / _TERA / rate.tflops
     epoch = training.iterations * step + held_out
@@ -49,7 +54,9 @@ def expect(plan: Plan, name: str, rate: Rate | None = None, *, on_cpu: bool = Fa
     )
 
 
-def with_expected(plan: Plan, rates: Rates, hardware: str, *, on_cpu: bool = False) -> Plan:
+def with_expected(
+    plan: Plan, rates: Rates, hardware: str, *, on_cpu: bool = False, precision: Format | None = None
+) -> Plan:
     """The plan with what each of its configurations will take; networks that cannot be counted are left out."""
     found = {}
     for name in plan.configurations:
@@ -59,7 +66,7 @@ def with_expected(plan: Plan, rates: Rates, hardware: str, *, on_cpu: bool = Fal
         except PlanError:
             continue
         rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop)
-        found[name] = expect(plan, name, rate, on_cpu=on_cpu)
+        found[name] = expect(plan, name, rate, on_cpu=on_cpu, precision=precision)
     return plan.model_copy(update={"expected": found})
 
 

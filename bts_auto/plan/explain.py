@@ -20,8 +20,8 @@ from bts_auto.plan.memory_model import Format, layer_memory, plan_memory
 from bts_auto.plan.normalisation import MASK_BELOW_SHARE
 from bts_auto.plan.patch import shrinking
 from bts_auto.plan.presets import MIN_BATCH, PRESETS, REFERENCE_BATCH
-from bts_auto.plan.schema import Plan, SegmentationConfiguration
-from bts_auto.plan.spacing import ANISOTROPY, target_spacing
+from bts_auto.plan.schema import Considered, Plan, SegmentationConfiguration
+from bts_auto.plan.spacing import ANISOTROPY, target_spacing, thick_axis
 from bts_auto.plan.topology import Topology
 
 _AXES = ("first", "second", "third")
@@ -50,6 +50,12 @@ def _sizes(plan: Plan) -> Iterator[str]:
             "neither this machine's memory nor its speed is looked at."
         )
         return
+    if plan.asked is not None and plan.asked.hardware is None:
+        yield (
+            f"Sizes: a training step must fit {plan.gpu_memory_gb:.3g} GB of a GPU that is not here; that is foretold "
+            "from the network's layers, and no step was tried."
+        )
+        return
     hardware = next((one.hardware for one in plan.expected.values() if one.hardware), "this machine")
     longest = "" if plan.budget_seconds is not None else f" and take about {LONGEST_STEP_S:g} s at most on {hardware}"
     yield (
@@ -62,6 +68,19 @@ def _sizes(plan: Plan) -> Iterator[str]:
             f"training and validation fit {duration(plan.budget_seconds)}; enough steps come before resolution, and "
             "resolution before width."
         )
+    for number, one in enumerate(plan.considered):
+        yield _price(one, taken=number == 0)
+
+
+def _price(one: Considered, *, taken: bool) -> str:
+    """What a configuration under a time budget costs, as it was foretold when it was chosen."""
+    words = f"{_times(one.spacing)} mm with patch {_edges(one.patch_size)} and {one.channels} channels"
+    if one.steps < 1:
+        return f"Not taken: {words} would leave no time for a single step."
+    price = f"an expected loss of {one.price:.3f} in mean Dice against unlimited time"
+    if taken:
+        return f"Taken: {words}, which was foretold to leave {one.steps} steps, {price}."
+    return f"Not taken: {words} would leave {one.steps} steps, {price}."
 
 
 def _grid(plan: Plan, fingerprint: Fingerprint) -> Iterator[str]:
@@ -69,12 +88,13 @@ def _grid(plan: Plan, fingerprint: Fingerprint) -> Iterator[str]:
     target = target_spacing(fingerprint.spacings, fingerprint.shapes_after_crop)
     median = np.median(spacings, axis=0)
     yield f"Spacing: the {len(spacings)} cases have a median spacing of {_times(median.tolist())} mm."
-    coarse = plan.transpose_forward[0]
-    if not math.isclose(target[coarse], median[coarse]):
+    thick, coarse = thick_axis(fingerprint.spacings, fingerprint.shapes_after_crop), plan.transpose_forward[0]
+    if thick is not None:
+        same = ", the median as well" if math.isclose(target[thick], median[thick]) else ""
         yield (
-            f"Its {_AXES[coarse]} axis is more than {ANISOTROPY} times coarser than the others and has more than "
+            f"Its {_AXES[thick]} axis is more than {ANISOTROPY} times coarser than the others and has more than "
             f"{ANISOTROPY} times fewer voxels, so that its finer cases decide (10th percentile): "
-            f"{target[coarse]:.3g} mm."
+            f"{target[thick]:.3g} mm{same}."
         )
     else:
         yield "No axis is both much coarser and much shorter than the others, so that the median is the target."

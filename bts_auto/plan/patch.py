@@ -15,6 +15,10 @@ from bts_auto.plan.topology import Topology, plan_topology
 _START_VOXELS = {2: 2048**2, 3: 256**3}
 
 
+class NothingFits(PlanError):
+    """Not even the smallest network fits the memory that is planned for."""
+
+
 def initial_patch(spacing: Sequence[float], median: Sequence[float]) -> tuple[float, ...]:
     """A patch of equal extent in mm along all axes, clipped to the median case.
 
@@ -79,7 +83,7 @@ def shrink_to_fit(spacing: Sequence[float], median: Sequence[float], too_large: 
 
     Raises
     ------
-    PlanError
+    NothingFits
         When no patch is small enough.
     """
     tried = []
@@ -87,7 +91,7 @@ def shrink_to_fit(spacing: Sequence[float], median: Sequence[float], too_large: 
         if not too_large(topology):
             return topology
         tried.append(topology.patch_size)
-    raise PlanError(
+    raise NothingFits(
         f"no patch fits the memory: even {min(tried, key=math.prod)} at a spacing of {tuple(spacing)} mm is too large",
         mend="raise --gpu-memory",
     )

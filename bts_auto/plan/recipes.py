@@ -20,6 +20,12 @@ from bts_auto.plan.schema import Component, Plan
 
 # What the planner may leave out, where the cases are slices or a patch shows enough of them.
 _OPTIONAL = ("3d_fullres", "3d_lowres", "3d_cascade_fullres")
+# How long a training is; where a plan was made for a time budget, the budget says so.
+_LENGTH = ("epochs", "iterations", "validation_iterations")
+# It says how large everything is, too.
+_SIZES = (
+    "spacing", "median_image_size_in_voxels", "patch_size", "n_stages", "features_per_stage", "kernel_sizes", "strides"
+)  # fmt: skip
 _OF_ENSEMBLES = ("combiner", "folds", "postprocessing")
 
 
@@ -117,6 +123,28 @@ class Recipe(Document):
             configuration=merge(self.configuration, own.configuration),
             configurations=merge(self.configurations, own.configurations),
         )
+
+    def parts(self) -> dict[str, Recipe]:
+        """What is trained: the members by name, of a recipe without any the recipe itself."""
+        return {name: self.member(name) for name in self.members} or {self.name: self}
+
+    def said_of(self, name: str) -> dict[str, Any]:
+        """Everything that is changed in a configuration that does not inherit."""
+        return merge(self.configuration, self.configurations.get(name, {}))
+
+    def check_budget(self, name: str) -> None:
+        """Refuse sizes of a configuration, which a time budget decides.
+
+        Raises
+        ------
+        PlanError
+            It names the first.
+        """
+        named = [field for field in _SIZES if field in self.said_of(name)]
+        if named:
+            what = f"names '{named[0]}', which a time budget decides"
+            mend = "leave out --budget when planning, or that field of the recipe"
+            raise PlanError(what, where=f"recipe '{self.name}'", mend=mend)
 
     def check_ensemble(self) -> None:
         """Look up the combiner and the rules and validate their options.
@@ -237,7 +265,8 @@ def _over(below: Recipe, above: Recipe) -> dict[str, Any]:
 def apply_recipe(plan: Plan, recipe: Recipe | str | Path) -> Plan:
     """A new plan: `plan` with the recipe laid over it, under the recipe's name.
 
-    Of an ensemble only what all members share is laid over it.
+    Of an ensemble only what all members share is laid over it. A plan for a time budget has one configuration, in 3D
+    at whatever spacing: what the recipe says of 3d_fullres is laid over that, and its number of steps stays.
 
     Raises
     ------
@@ -248,7 +277,9 @@ def apply_recipe(plan: Plan, recipe: Recipe | str | Path) -> Plan:
     values = plan.model_dump(mode="json") | {"recipe": chosen.name}
     if chosen.target is not None:
         values["target"] = chosen.target
-    values["configurations"] = _lay(values["configurations"], chosen)
+    values["configurations"] = _lay(
+        values["configurations"], chosen if plan.budget_seconds is None else _within_budget(plan, chosen)
+    )
     try:
         changed = parse(Plan, values)
         changed.check()
@@ -256,6 +287,23 @@ def apply_recipe(plan: Plan, recipe: Recipe | str | Path) -> Plan:
         what = error.what if error.where is None else f"{error.where}: {error.what}"
         raise PlanError(what, where=f"recipe '{chosen.name}'", mend=error.mend) from None
     return changed
+
+
+def _within_budget(plan: Plan, recipe: Recipe) -> Recipe:
+    """A recipe as far as it concerns the one configuration of a plan for a time budget."""
+    said = {}
+    for name in plan.configurations:
+        usual = "2d" if plan.configuration(name).dims == 2 else "3d_fullres"
+        recipe.check_budget(usual)
+        said[name] = _without_length(recipe.configurations.get(usual, {}))
+    return recipe.model_copy(update={"configuration": _without_length(recipe.configuration), "configurations": said})
+
+
+def _without_length(fields: Mapping[str, Any]) -> dict[str, Any]:
+    training = fields.get("training")
+    if not isinstance(training, Mapping):
+        return dict(fields)
+    return {**fields, "training": {key: value for key, value in training.items() if key not in _LENGTH}}
 
 
 def _lay(configurations: Mapping[str, dict[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:

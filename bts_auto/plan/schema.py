@@ -24,6 +24,8 @@ from bts_auto.plan.presets import PresetName
 
 PLAN_VERSION: Literal[1] = 1
 _LABEL_FIELDS = ("labels", "regions_class_order", "submission_labels", "soft_labels")
+DECIDES_NOTHING = frozenset({"expected", "asked", "settled", "considered"})
+"""Fields of a plan that tell how it came about and what it will take."""
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 
@@ -292,7 +294,24 @@ class Expected(Document):
     step_seconds: float | None = Field(None, gt=0, description="None: the machine's rate is not known")
     epoch_seconds: float | None = Field(None, gt=0, description="steps and held-out patches of an epoch")
     hardware: str | None = Field(None, description="what the times are for")
-    precision: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="number format that the times are for")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="number format that this is for")
+
+
+class Asked(Document):
+    """What measured sizes were made for, beside what other fields say: the same asked again finds the same plan."""
+
+    gpu_memory_gb: float | None = Field(None, description="the memory that was named; None: what there was")
+    hardware: str | None = Field(None, description="what steps were tried on; None: the GPU is elsewhere")
+
+
+class Considered(Document):
+    """A configuration that a time budget could have been spent on, as it was foretold when the plan was made."""
+
+    spacing: Floats
+    patch_size: Ints
+    channels: int = Field(description="of the first stage")
+    steps: int = Field(description="that fit the budget")
+    price: float = Field(description="expected loss of mean Dice against unlimited time")
 
 
 class Plan(Document):
@@ -329,6 +348,11 @@ class Plan(Document):
     splits: SplitRules = Field(SplitRules(), description="how the folds are drawn; folds that were drawn stay")
     budget_seconds: float | None = Field(None, gt=0, description="what training and validation were sized for")
     expected: dict[str, Expected] = Field(default_factory=dict, description="by configuration; decides nothing")
+    asked: Asked | None = Field(None, description="of measured sizes; decides nothing")
+    settled: bool = Field(False, description="whether a budget's steps were timed on preprocessed cases")
+    considered: tuple[Considered, ...] = Field(
+        (), description="for a budget: what was chosen, then the best of other spacings, widths and patches"
+    )
 
     def configuration(self, name: str) -> SegmentationConfiguration:
         """A configuration with everything that it inherits.
@@ -456,7 +480,7 @@ class Plan(Document):
 
     def content_hash(self) -> str:
         """SHA-256 of what the plan decides; what was measured of trained networks is not among it."""
-        values = self.model_dump(mode="json", exclude={"expected"})
+        values = self.model_dump(mode="json", exclude=set(DECIDES_NOTHING))
         for configuration in values["configurations"].values():
             inference = configuration.get("inference", {})
             configuration["inference"] = {k: v for k, v in inference.items() if k not in _MEASURED}

@@ -20,6 +20,18 @@ _MARGIN_MM = 1e-5
 Triples = Sequence[Sequence[float]]
 
 
+def thick_axis(spacings: Triples, shapes: Triples) -> int | None:
+    """The axis whose slices are much thicker and much fewer than those of the others; None where none is.
+
+    Parameters are those of :func:`target_spacing`.
+    """
+    spacing = np.percentile(np.asarray(spacings, dtype=float), _PERCENTILE, axis=0)
+    size = np.percentile(np.asarray(shapes, dtype=float), _PERCENTILE, axis=0)
+    coarse = int(np.argmax(spacing))
+    thick = spacing[coarse] > ANISOTROPY * max(np.delete(spacing, coarse))
+    return coarse if thick and size[coarse] * ANISOTROPY < min(np.delete(size, coarse)) else None
+
+
 def target_spacing(spacings: Triples, shapes: Triples) -> tuple[float, float, float]:
     """The spacing that 3d_fullres works at, in mm, in the cases' axis order.
 
@@ -32,10 +44,9 @@ def target_spacing(spacings: Triples, shapes: Triples) -> tuple[float, float, fl
     """
     measured = np.asarray(spacings, dtype=float)
     target = np.percentile(measured, _PERCENTILE, axis=0)
-    size = np.percentile(np.asarray(shapes, dtype=float), _PERCENTILE, axis=0)
-    coarse = int(np.argmax(target))
-    finer = max(np.delete(target, coarse))
-    if target[coarse] > ANISOTROPY * finer and size[coarse] * ANISOTROPY < min(np.delete(size, coarse)):
+    coarse = thick_axis(spacings, shapes)
+    if coarse is not None:
+        finer = max(np.delete(target, coarse))
         wanted = np.percentile(measured[:, coarse], _PERCENTILE_COARSE)
         target[coarse] = wanted if wanted >= finer else finer + _MARGIN_MM
     z, y, x = (float(value) for value in target)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from bts_auto.events import Observer
 if TYPE_CHECKING:
     from bts_auto.plan.budget import Candidate
     from bts_auto.plan.rate import Rates
-    from bts_auto.plan.schema import Plan
+    from bts_auto.plan.recipes import Recipe
+    from bts_auto.plan.schema import Considered, Plan
     from bts_auto.steps.place import Place
     from bts_auto.steps.planning import Planning, Request
     from bts_auto.steps.trials import Trials
@@ -22,6 +23,8 @@ FOLDS = 5
 # Each choice that rests on a step which was not timed is followed by timing it.
 _MOST_CHOICES = 6
 _TERA = 1e12
+# A recipe's network that is so much slower than it was taken for calls for another choice.
+_SLOWER = 1.25
 
 
 def plan_for_budget(planning: Planning, preset: str) -> Plan:
@@ -30,17 +33,22 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
     Raises
     ------
     PlanError
-        When the budget is too short for any.
+        When the budget is too short for any, or the memory, the cases are too small, or a recipe names sizes.
     """
     from bts_auto.steps.measure import measure_rates
     from bts_auto.steps.probes import budget_probes
     from bts_auto.steps.trials import OutOfMemory, Trials
 
-    assert planning.request.budget is not None
     base, gb, observer = planning.usual(preset), planning.available_gb(), planning.observer
     source = "3d_fullres" if "3d_fullres" in base.configurations else "2d"
+    for part in planning.parts:
+        part.check_budget(source)
+    probes = list(budget_probes(base, source))
+    if not probes:
+        median = "x".join(f"{edge:g}" for edge in base.configuration(source).median_image_size_in_voxels)
+        raise PlanError(f"cases of {median} voxels are too small to plan for a time budget", mend="leave out --budget")
     with Trials(planning.request.device) as trials:
-        for probe, name in budget_probes(base, source):
+        for probe, name in probes:
             measure_rates(trials, probe, [name], planning.rates_folder, observer=observer)
         while True:
             try:
@@ -51,37 +59,77 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
 
 
 def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb: float) -> Plan:
-    """The plan for so many GB, chosen again until the step that it rests on is a measured one."""
-    from bts_auto.plan.budget import candidates, choose
-    from bts_auto.plan.measured import Limits
-    from bts_auto.plan.presets import find_preset
+    """The plan for so many GB, chosen again until the steps that it rests on are measured ones."""
     from bts_auto.plan.rate import Rates
-    from bts_auto.steps.measure import check_steps
 
-    budget = planning.request.budget
+    slower = 1.0
+    for _ in range(_MOST_CHOICES):
+        known, before = Rates.load(planning.rates_folder), slower
+        made = _foretold(planning, base, source, gb, slower)
+        (name,) = made.configurations
+        trained = planning.trained(made)
+        seconds = max(_real_step(planning, trials, one, name) for one in trained)
+        rates = Rates.load(planning.rates_folder)
+        slower = seconds / _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
+        if rates == known and slower <= _SLOWER * before:
+            break
+    steps = min(_steps(planning, one, name, seconds) for one in trained)
+    return planning.with_expected(with_steps(made, name, steps))
+
+
+def _foretold(planning: Planning, base: Plan, source: str, gb: float, slower: float) -> Plan:
+    """The plan that is best by foretold times, where steps take so many times those of the preset's network."""
+    from bts_auto.plan.budget import candidates, choose, compared
+    from bts_auto.plan.measured import Limits
+    from bts_auto.plan.presets import MIN_BATCH, find_preset
+    from bts_auto.plan.rate import Rates
+
+    budget = planning.budget
     assert budget is not None
     rates, full = Rates.load(planning.rates_folder), base.configuration(source)
-    for _ in range(_MOST_CHOICES):
-        found = choose(
+    trained = planning.trained(base)
+    with planning.sizing(gb):
+        every = list(
             candidates(
                 full.spacing,
                 full.median_image_size_in_voxels,
                 find_preset(base.preset),
                 Limits(gb, _nearest(planning, rates, base, source, _TERA).precision),
-                base.network_channels(source),
-                partial(_seconds, planning, rates, base, source),
+                max(one.network_channels(source) for one in trained),
+                lambda tflop: slower * _seconds(planning, rates, base, source, tflop),
                 budget,
                 _held_out(planning, base, source),
-            ),
-            budget,
+                max((one.said_of(source).get("batch_size", MIN_BATCH) for one in planning.parts), default=MIN_BATCH),
+            )
         )
-        name, made = _as_plan(base, source, found, budget, gb)
-        known = rates
-        rates = check_steps(trials, made, [name], planning.rates_folder, observer=planning.observer)
-        if rates == known:
-            break
-    seconds = _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
-    return planning.with_expected(with_steps(made, name, _steps(planning, made, name, seconds)))
+        found = choose(every, budget)
+    made = _as_plan(base, source, found, budget, gb)
+    return made.model_copy(update={"considered": tuple(map(_considered, compared(every, found)))})
+
+
+def _considered(one: Candidate) -> Considered:
+    from bts_auto.plan.schema import Considered
+
+    return Considered(
+        spacing=one.grid.spacing,
+        patch_size=one.sized.topology.patch_size,
+        channels=one.width,
+        steps=one.steps,
+        price=round(one.price, 3),
+    )
+
+
+def _real_step(planning: Planning, trials: Trials, made: Plan, name: str) -> float:
+    """Seconds of a step that was really taken, now or before."""
+    from bts_auto.steps.measure import check_steps
+
+    rates = check_steps(trials, made, [name], planning.rates_folder, observer=planning.observer)
+    try:
+        tflop = _step_flop(made, name) / _TERA
+    except PlanError:  # a network whose operations are not counted is not remembered either
+        planning.observer.note(f"trying a training step: {name}, network {made.configuration(name).network.name}")
+        return trials.run(made, name, quick=True).step_seconds
+    return _seconds(planning, rates, made, name, tflop)
 
 
 def _step_flop(made: Plan, name: str) -> float:
@@ -106,7 +154,7 @@ def _seconds(planning: Planning, rates: Rates, made: Plan, name: str, tflop: flo
     return tflop / _nearest(planning, rates, made, name, tflop * _TERA).tflops
 
 
-def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> tuple[str, Plan]:
+def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> Plan:
     """The plan of a candidate: 3d_fullres at the target spacing, 3d_lowres at a coarser one, 2d for slices."""
     from bts_auto.plan.budget import training_for
     from bts_auto.steps.probes import with_fields
@@ -137,7 +185,7 @@ def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float
         "configurations": {name: made["configurations"][source]},
         "expected": {},
     }
-    return name, type(base).from_values(made | whole)
+    return type(base).from_values(made | whole)
 
 
 def with_steps(made: Plan, name: str, steps: int) -> Plan:
@@ -148,9 +196,9 @@ def with_steps(made: Plan, name: str, steps: int) -> Plan:
         raise PlanError(
             f"a budget of {made.budget_seconds:g} s leaves no time for a single step", mend="give more time"
         )
-    entry = made.configurations[name]
-    training = made.configuration(name).training.model_dump(mode="json") | training_for(steps)
-    return made.model_copy(update={"configurations": {name: entry | {"training": training}}})
+    # The schedule stands there already, and may be a recipe's.
+    length = {key: value for key, value in training_for(steps).items() if key != "schedule"}
+    return made.replaced(name, "training", length)
 
 
 def _steps(planning: Planning, made: Plan, name: str, seconds: float) -> int:
@@ -184,46 +232,55 @@ def settle(
 
     A plan that was settled before stays as it is.
     """
+    from bts_auto.plan.expect import duration
+    from bts_auto.plan.recipes import load_recipe
+
+    assert request.budget is not None
+    (name,) = made.configurations
+    chosen = None if recipe is None else load_recipe(recipe)
+    if not made.settled:
+        observer.note("timing steps on preprocessed cases")
+        made = _settled(place, made, name, request, chosen)
+        made.save(place.plan_path(made.recipe))
+    training = made.configuration(name).training
+    each = f" of each of {len(chosen.members)} members" if chosen is not None and chosen.members else ""
+    fit = f"{training.epochs * training.iterations} steps{each} fit {duration(request.budget)}"
+    command = f"bts_train {name} 0 --budget {_spelt(request.budget)}"
+    laid = "" if recipe is None else f" --recipe {recipe}"
+    return (f"{fit}; next: {command}{laid}",)
+
+
+def _settled(place: Place, made: Plan, name: str, request: Request, recipe: Recipe | None) -> Plan:
+    """The plan with the steps that fit by a trial on prepared cases, of an ensemble by that of the slowest member."""
     from bts_auto import machine
-    from bts_auto.files import write_json
-    from bts_auto.plan.expect import duration, expect
+    from bts_auto.plan.expect import with_expected
     from bts_auto.plan.rate import Rates
+    from bts_auto.plan.recipes import apply_recipe
     from bts_auto.preprocess.dataset import store_folder
     from bts_auto.preprocess.store import CaseStore
     from bts_auto.steps.measure import as_rate
     from bts_auto.steps.trials import Trials
 
-    assert request.budget is not None
-    (name,) = [one for one, entry in made.configurations.items() if not entry.get("inherits_from")]
     store = CaseStore(store_folder(place.preprocessed, made, name))
-    record, cases = store.folder / "settled.json", store.cases()
-    key = {"plan": made.content_hash()}
-    hardware = machine.hardware(request.device)
-    if not (record.exists() and _read(record) == key):
-        observer.note("timing steps on preprocessed cases")
-        with Trials(request.device) as trials:
-            tried = trials.run(made, name, store=store.folder, cases=cases)
-        rate = as_rate(made, name, tried, hardware)
-        Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
-        # Found out once, not again by each training.
-        made = made.replaced(name, "training", {"precision": tried.precision})
-        held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
-        shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
-        made = with_steps(made, name, _fitting(made, name, tried.step_seconds, shapes))
-        made = made.model_copy(update={"expected": {name: expect(made, name, rate, on_cpu=request.on_cpu)}})
-        made.save(place.plan_path(made.recipe))
-        write_json(record, {"plan": made.content_hash()})
-    training = made.configuration(name).training
-    steps = training.epochs * training.iterations
-    command = f"bts_train {name} 0 --budget {_spelt(request.budget)}"
-    laid = "" if recipe is None else f" --recipe {recipe}"
-    return (f"{steps} steps fit {duration(request.budget)}; next: {command}{laid}",)
-
-
-def _read(path: Path) -> Any:
-    from bts_auto.files import read_json
-
-    return read_json(path)
+    cases = store.cases()
+    trained = [made] if recipe is None else [apply_recipe(made, one) for one in recipe.parts().values()]
+    with Trials(request.device) as trials:
+        tried = [trials.run(one, name, store=store.folder, cases=cases) for one in trained]
+    formats = {one.precision for one in tried}
+    if len(formats) == 1:  # found out once, not again by each training
+        made = made.replaced(name, "training", {"precision": formats.pop()})
+    held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
+    shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
+    steps = min(_fitting(one, name, took.step_seconds, shapes) for one, took in zip(trained, tried, strict=True))
+    made = with_steps(made, name, steps)
+    told, hardware = Rates(), machine.hardware(request.device)
+    for one, took in zip(trained, tried, strict=True):
+        with contextlib.suppress(PlanError):  # a network whose operations are not counted tells no rate
+            rate = as_rate(one, name, took, hardware)
+            Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
+            told = told.add(rate)
+    made = with_expected(made, told, hardware, on_cpu=request.on_cpu)
+    return made.model_copy(update={"settled": True})
 
 
 def _spelt(seconds: float) -> str:

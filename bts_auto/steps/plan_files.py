@@ -51,7 +51,7 @@ def plan_files(
     """
     from bts_auto.data.fingerprint import Fingerprint
     from bts_auto.plan.explain import explain as explain_plan
-    from bts_auto.plan.recipes import apply_recipe, load_recipe
+    from bts_auto.plan.recipes import load_recipe
     from bts_auto.steps.planning import Planning, Request
     from bts_auto.steps.prepare import plan_lines
 
@@ -64,10 +64,8 @@ def plan_files(
     preset = preset or (laid.preset if laid is not None else None) or "plain"
     request = Request(gpu_memory, preset, planner, budget, device, measure_again)
     with _rates_folder(workspace) as rates:
-        planning = Planning(found, document, chosen, request, rates, observer)
-        made = planning.make(preset)
-        if laid is not None:
-            made = planning.with_expected(apply_recipe(made, laid))
+        planning = Planning(found, document, chosen, request, rates, observer, laid)
+        made = planning.laid(planning.make(preset))
     data: dict[str, Any] = {"plan": made.model_dump(mode="json") if output is None else str(output)}
     lines = list(plan_lines(made))
     if explain:

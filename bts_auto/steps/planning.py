@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +15,11 @@ from bts_auto.events import SILENT, Observer
 
 if TYPE_CHECKING:
     from bts_auto.data.fingerprint import Fingerprint
+    from bts_auto.plan.measured import Limits
+    from bts_auto.plan.memory_model import Format
+    from bts_auto.plan.rate import Rates
     from bts_auto.plan.recipes import Recipe
-    from bts_auto.plan.schema import Plan
+    from bts_auto.plan.schema import Asked, Plan
 
 # Left to the system and to what the loader prepares: share of the memory that is not planned for.
 _MARGIN = 0.2
@@ -28,6 +33,10 @@ _SMALL_GB = 1.0
 _SHRINK, _MOST_ATTEMPTS = 0.8, 6
 # A step that lasts so much longer than it may is planned anew from what it took.
 _TOO_LONG = 1.25
+# A GPU may have so much less than the memory that is named for it: makers and drivers count in different ways.
+_NAMED = 0.9
+# GPUs compute in 16 bits where the plan leaves it to them (`train/precision.py`).
+_GPU_FORMAT: Format = "bf16"
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Request:
     Attributes
     ----------
     gpu_memory : float or None
-        GB to plan for; None: what is there.
+        GB to plan for, of the device where it has them, else of a GPU elsewhere; None: what is there.
     preset : str or None
         None: the recipe's, else plain.
     planner : {"nnunet", "measured"} or None
@@ -48,6 +57,11 @@ class Request:
         What will train: auto, cpu, cuda, cuda:1, mps.
     measure_again : bool
         Whether to forget what was measured of this machine before.
+
+    Raises
+    ------
+    PlanError
+        When it contradicts itself.
     """
 
     gpu_memory: float | None = None
@@ -57,6 +71,20 @@ class Request:
     device: str = "auto"
     measure_again: bool = False
 
+    def __post_init__(self) -> None:
+        gb = self.gpu_memory
+        if gb is not None and not (math.isfinite(gb) and gb > 0):
+            raise PlanError(
+                f"cannot plan for {gb:g} GB of memory", where="--gpu-memory", mend="give a positive number of GB"
+            )
+        if self.planner == "nnunet" and self.budget is not None:
+            raise PlanError("nnU-Net's rules know no time budget", mend="leave out --planner nnunet or --budget")
+        if self.budget is not None and self.elsewhere:
+            raise PlanError(
+                f"a time budget is planned by trying steps, and no GPU of {gb:g} GB is here",
+                mend="leave out --gpu-memory, or add --device cpu to train in that much of this machine's memory",
+            )
+
     @cached_property
     def gpu_gb(self) -> float | None:
         """Memory of the GPU that will train; None where a processor will."""
@@ -65,14 +93,24 @@ class Request:
         return None if self.device == "cpu" else machine.gpu_memory_gb()
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the memory that is named is that of a GPU which is not here, so that nothing can be tried on it."""
+        if self.gpu_memory is None or self.device.partition(":")[0] not in ("auto", "cuda"):
+            return False
+        return self.gpu_gb is None or self.gpu_gb < _NAMED * self.gpu_memory
+
+    @property
     def on_cpu(self) -> bool:
-        """Whether a processor will train: no GPU is here, and the memory of none is named."""
-        return self.gpu_memory is None and self.gpu_gb is None
+        """Whether a processor will train: no GPU is here, and what is planned is for no GPU elsewhere."""
+        return self.gpu_gb is None and not self.elsewhere
 
 
 @dataclass(frozen=True)
 class Planning:
-    """One dataset's planning: what is known of it, what is asked, and where rates are remembered."""
+    """One dataset's planning: what is known of it, what is asked, and where rates are remembered.
+
+    `recipe` lies over the plan. It is laid by :meth:`laid`; a time budget is planned for it before.
+    """
 
     fingerprint: Fingerprint
     dataset: Mapping[str, Any]
@@ -80,6 +118,7 @@ class Planning:
     request: Request
     rates_folder: Path
     observer: Observer = SILENT
+    recipe: Recipe | None = None
 
     def make(self, preset: str) -> Plan:
         """The plan, with what each configuration is expected to take."""
@@ -87,9 +126,43 @@ class Planning:
             self._forget_rates()
         if not self.measures:
             return self.with_expected(self._nnunet(preset))
-        made = self._measured(preset) if self.request.budget is None else self._for_budget(preset)
-        self._say_if_busy(made)
-        return self.with_expected(made)
+        if self.request.elsewhere:
+            made = self._counted(preset)
+        else:
+            made = self._measured(preset) if self.budget is None else self._for_budget(preset)
+            self._say_if_busy(made)
+        return self.with_expected(made.model_copy(update={"asked": self._asked}))
+
+    @property
+    def budget(self) -> float | None:
+        """Seconds that the plan is made for: what was asked for, of an ensemble the part of each member."""
+        whole = self.request.budget
+        return None if whole is None else whole / max(1, len(self.parts))
+
+    @property
+    def parts(self) -> list[Recipe]:
+        """The recipe, or the members of an ensemble; none without a recipe."""
+        return [] if self.recipe is None else list(self.recipe.parts().values())
+
+    def trained(self, made: Plan) -> list[Plan]:
+        """What is trained of a plan: with the recipe laid over it, of an ensemble with each member's."""
+        from bts_auto.plan.recipes import apply_recipe
+
+        return [apply_recipe(made, one) for one in self.parts] or [made]
+
+    def laid(self, made: Plan) -> Plan:
+        """A plan with the recipe laid over it, where there is one, and what that is expected to take."""
+        from bts_auto.plan.recipes import apply_recipe
+
+        return made if self.recipe is None else self.with_expected(apply_recipe(made, self.recipe))
+
+    @property
+    def _asked(self) -> Asked:
+        from bts_auto import machine
+        from bts_auto.plan.schema import Asked
+
+        tried_on = None if self.request.elsewhere else machine.hardware(self.request.device)
+        return Asked(gpu_memory_gb=self.request.gpu_memory, hardware=tried_on)
 
     @property
     def measures(self) -> bool:
@@ -101,13 +174,11 @@ class Planning:
         request = self.request
         if request.planner is not None or request.budget is not None:
             return request.planner == "measured" or request.budget is not None
-        return request.on_cpu
+        return request.gpu_memory is None and request.on_cpu
 
     def _for_budget(self, preset: str) -> Plan:
         from bts_auto.steps.budget import plan_for_budget
 
-        if self.request.planner == "nnunet":
-            raise PlanError("nnU-Net's rules know no time budget", mend="leave out --planner nnunet or --budget")
         return plan_for_budget(self, preset)
 
     def _say_if_busy(self, made: Plan) -> None:
@@ -133,12 +204,11 @@ class Planning:
             raise PlanError("nnU-Net's rules measure nothing", where="--measure-again", mend="add --planner measured")
         Rates.load(self.rates_folder).without(machine.hardware(self.request.device)).save(self.rates_folder)
 
-    def made_before(self, path: Path, preset: str, laid: Recipe | None = None) -> Plan | None:
+    def made_before(self, path: Path, preset: str) -> Plan | None:
         """The plan at `path` if the same was asked when it was measured: choices that were measured stay.
 
-        `laid`: the recipe that lies over it; where that has changed since, the plan is made anew.
+        Where the recipe that lies over it has changed since, the plan is made anew.
         """
-        from bts_auto import machine
         from bts_auto.plan.recipes import apply_recipe
         from bts_auto.plan.schema import Plan
 
@@ -149,17 +219,13 @@ class Planning:
             old = Plan.load(path)
         except PlanError:
             return None
-        if old.planner != "measured" or old.budget_seconds != request.budget:
-            return None
-        wanted = request.gpu_memory if request.gpu_memory is not None else old.gpu_memory_gb
         labels = old.model_dump(mode="json")["labels"]
-        same = (old.fingerprint_hash, old.preset, old.gpu_memory_gb, labels) == (
-            self.fingerprint.content_hash(), preset, wanted, self.dataset.get("labels")
+        same = (old.fingerprint_hash, old.preset, old.budget_seconds, old.asked, labels) == (
+            self.fingerprint.content_hash(), preset, self.budget, self._asked, self.dataset.get("labels")
         )  # fmt: skip
-        if not same or {one.hardware for one in old.expected.values()} != {machine.hardware(request.device)}:
+        if old.planner != "measured" or not same:
             return None
-        # Under a budget the number of steps, which a recipe may name too, was measured.
-        if laid is not None and request.budget is None and apply_recipe(old, laid).content_hash() != old.content_hash():
+        if self.recipe is not None and apply_recipe(old, self.recipe).content_hash() != old.content_hash():
             return None
         self.observer.note("planned for this machine before: measured choices stay; --measure-again makes new ones")
         return old
@@ -170,12 +236,20 @@ class Planning:
         from bts_auto.plan.expect import with_expected
         from bts_auto.plan.rate import Rates
 
+        if self.measures and self.request.elsewhere:
+            return with_expected(made, Rates(), "", precision=_GPU_FORMAT)
         rates = Rates.load(self.rates_folder)
         hardware = machine.hardware(self.request.device) if rates.rates else ""
         return with_expected(made, rates, hardware, on_cpu=self.request.on_cpu)
 
     def available_gb(self) -> float:
-        """Memory that a step may take, in GB: what was asked for, else what is free here, less a margin."""
+        """Memory that a step may take, in GB: what was asked for, else what is free here, less a margin.
+
+        Raises
+        ------
+        PlanError
+            When nothing is free.
+        """
         from bts_auto import machine
         from bts_auto.plan.memory_model import RUNTIME_ON_CPU
 
@@ -183,8 +257,30 @@ class Planning:
             return self.request.gpu_memory
         if self.request.gpu_gb is not None:
             return self.request.gpu_gb * (1 - _MARGIN)
-        free = machine.free_memory() - RUNTIME_ON_CPU
-        return max(0.0, min(_MOST_CPU_GB, free / 2**30 * (1 - _MARGIN) / _KEPT))
+        free = machine.free_memory()
+        if free <= RUNTIME_ON_CPU:
+            least = RUNTIME_ON_CPU / 2**30
+            raise PlanError(
+                f"only {free / 2**30:.2g} GB of memory are free here, and a training takes {least:.2g} GB before its "
+                "first tensor",
+                mend=self._mend_memory,
+            )
+        return min(_MOST_CPU_GB, (free - RUNTIME_ON_CPU) / 2**30 * (1 - _MARGIN) / _KEPT)
+
+    @property
+    def _mend_memory(self) -> str:
+        named = self.request.gpu_memory is not None
+        return "raise --gpu-memory" if named else "end other programs, or give this machine or container more memory"
+
+    @contextlib.contextmanager
+    def sizing(self, gb: float) -> Iterator[None]:
+        """Sizes are looked for within the block; says how much memory was too little for any."""
+        from bts_auto.plan.patch import NothingFits
+
+        try:
+            yield
+        except NothingFits:
+            raise PlanError(f"not even the smallest network fits {gb:.2g} GB", mend=self._mend_memory) from None
 
     def usual(self, preset: str) -> Plan:
         """A small plan by nnU-Net's rules: all that does not depend on sizes, and networks to time."""
@@ -221,7 +317,7 @@ class Planning:
             for probe, name in small_probes(usual):
                 measure_rates(trials, probe, [name], folder, observer=self.observer)
             for attempt in range(1, _MOST_ATTEMPTS + 1):
-                made = self._plan(preset, gb, sizer=self._sizer(usual, preset, gb))
+                made = self._sized_plan(usual, preset, gb)
                 try:
                     check_steps(trials, made, self._sized(made), folder, observer=self.observer)
                 except OutOfMemory as error:
@@ -234,6 +330,16 @@ class Planning:
                     return made
         raise PlanError(f"no plan fits: a real step fails even when planned for {gb:.1f} GB", mend="free memory")
 
+    def _counted(self, preset: str) -> Plan:
+        """Sizes by bytes alone, for a GPU that is not here."""
+        gb = self.available_gb()
+        self._say_what_for(gb)
+        return self._sized_plan(self.usual(preset), preset, gb)
+
+    def _sized_plan(self, usual: Plan, preset: str, gb: float) -> Plan:
+        with self.sizing(gb):
+            return self._plan(preset, gb, sizer=self._sizer(usual, preset, gb))
+
     def _takes_too_long(self, made: Plan) -> bool:
         from bts_auto.plan.measured import LONGEST_STEP_S
 
@@ -241,7 +347,9 @@ class Planning:
         return max(taken, default=0.0) > _TOO_LONG * LONGEST_STEP_S
 
     def _say_what_for(self, gb: float) -> None:
-        if self.request.gpu_memory is not None:
+        if self.request.elsewhere:
+            words = f"no such GPU here: planning for {gb:g} GB in bytes; no step is tried, and no time is foretold"
+        elif self.request.gpu_memory is not None:
             words = f"planning for {gb:g} GB, measured in bytes"
         elif self.request.gpu_gb is not None:
             words = f"planning for {gb:.1f} GB of the GPU, measured in bytes"
@@ -259,19 +367,27 @@ class Planning:
         return [name for name in roots if made.configuration(name).n_stages > 1]
 
     def _sizer(self, usual: Plan, preset: str, gb: float) -> Any:
-        from bts_auto import machine
-        from bts_auto.plan.measured import LONGEST_STEP_S, Limits, measured_sizer
+        from bts_auto.plan.measured import measured_sizer
         from bts_auto.plan.presets import find_preset
         from bts_auto.plan.rate import Rates
 
-        hardware, rates = machine.hardware(self.request.device), Rates.load(self.rates_folder)
-        chosen, channels, outputs = find_preset(preset), len(usual.channel_names), len(usual.label_set().outputs)
+        rates, chosen = Rates.load(self.rates_folder), find_preset(preset)
+        channels, outputs = len(usual.channel_names), len(usual.label_set().outputs)
 
         def size(spacing: Any, median: Any, dataset_voxels: float) -> Any:
-            rate = rates.lasting(hardware, chosen.network, len(spacing), LONGEST_STEP_S)
-            limits = Limits(gb)
-            if rate is not None:  # unknown for cases of a few voxels, whose networks have no stages to count
-                limits = Limits(gb, rate.precision, LONGEST_STEP_S * rate.tflops)
+            limits = self._limits(rates, chosen.network, len(spacing), gb)
             return measured_sizer(chosen, limits, channels, outputs)(spacing, median, dataset_voxels)
 
         return size
+
+    def _limits(self, rates: Rates, network: str, dims: int, gb: float) -> Limits:
+        """What a step of such a network may take."""
+        from bts_auto import machine
+        from bts_auto.plan.measured import LONGEST_STEP_S, Limits
+
+        if self.request.elsewhere:
+            return Limits(gb, _GPU_FORMAT)
+        rate = rates.lasting(machine.hardware(self.request.device), network, dims, LONGEST_STEP_S)
+        if rate is None:  # cases of a few voxels, whose networks have no stages to count
+            return Limits(gb)
+        return Limits(gb, rate.precision, LONGEST_STEP_S * rate.tflops)

@@ -71,25 +71,25 @@ def _plan(
 ) -> Plan:
     """Plan, remember the dataset, and save the plan; a recipe's own beside the dataset's."""
     from bts_auto.data.workspace import Workspace
-    from bts_auto.plan.recipes import apply_recipe, load_recipe
+    from bts_auto.plan.recipes import load_recipe
     from bts_auto.steps.planning import Planning
 
     laid = None if recipe is None else load_recipe(recipe)
     preset = request.preset or (laid.preset if laid is not None else None) or "plain"
     document = read_json(place.raw / "dataset.json")
     path = place.plan_path(None if laid is None else laid.name)
-    planning = Planning(found, document, place.name, request, place.rates_folder, observer)
-    made = planning.made_before(path, preset, laid)
+    planning = Planning(found, document, place.name, request, place.rates_folder, observer, laid)
+    made = planning.made_before(path, preset)
     rules = _split_rules(place, splits)
     if made is None:
         made = planning.make(preset).model_copy(update={"splits": rules})
-        if laid is None or not place.plan_path().exists():
-            made.save(place.plan_path())
-        if laid is not None:
-            made = planning.with_expected(apply_recipe(made, laid))
-            made.save(path)
+        if laid is not None and not place.plan_path().exists():
+            # Whoever asks without the recipe that it was sized for gets a plan of his own.
+            made.model_copy(update={"asked": None}).save(place.plan_path())
+        made = planning.laid(made)
+        made.save(path)
     Workspace(place.raw.parent, place.preprocessed.parent, place.results.parent).remember(place.name)
-    return made
+    return made.model_copy(update={"splits": rules})
 
 
 def _split_rules(place: Place, changes: Mapping[str, Any] | None) -> SplitRules:
@@ -126,9 +126,9 @@ def plan(
     :class:`bts_auto.steps.planning.Request`; `splits` are fields of :class:`bts_auto.data.split_rules.SplitRules` that
     shall be others than before.
     """
+    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
     place = locate(dataset, workspace, observer)
     found, failures = _fingerprint(place, None, _zeroed_before(place), observer)
-    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
     made = _plan(place, found, request, recipe, splits, observer)
     path = place.plan_path(made.recipe)
     data = {"dataset": place.name, "plan": str(path)}
@@ -243,12 +243,12 @@ def plan_and_preprocess(
     observer: Observer = SILENT,
 ) -> Outcome:
     """Fingerprint, plan and preprocess in one go; the planning options are those of :func:`plan`."""
+    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
     place = locate(dataset, workspace, observer)
     found, failures = _fingerprint(place, workers, nan_to_zero, observer)
     if not found.spacings:
         reasons = "; ".join(f"{f.case}: {f.reason}" for f in failures[:3])
         raise DataError(f"none of the {len(failures)} cases can be used ({reasons})", where=place.raw)
-    request = Request(gpu_memory, preset, planner, budget, device, measure_again)
     made = _plan(place, found, request, recipe, splits, observer)
     for line in plan_lines(made):
         observer.note(line)

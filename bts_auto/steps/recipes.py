@@ -54,9 +54,8 @@ def _sizes(recipe: Recipe) -> dict[str, NetworkSize]:
     from bts_auto.plan.recipes import apply_recipe
     from bts_auto.plan.reference import reference_plan
 
-    parts = {name: recipe.member(name) for name in recipe.members} or {recipe.name: recipe}
     sizes = {}
-    for name, one in parts.items():
+    for name, one in recipe.parts().items():
         made = apply_recipe(reference_plan(one.preset or "plain"), one)
         sizes[name] = network_size(made, _CONFIGURATION)
     return sizes

@@ -11,7 +11,7 @@ from typing import Any
 
 from bts_auto.errors import BtsError, PlanError
 from bts_auto.files import read_json, write_json
-from bts_auto.plan.schema import Plan
+from bts_auto.plan.schema import DECIDES_NOTHING, Plan
 
 RUN_FILE = "run.json"
 STOP_FILE = "STOP"
@@ -24,7 +24,7 @@ _AFTER_TRAINING = {"inference", "postprocessing", "next_stage"}
 _OF_THE_MACHINE = {"augmentation_device", "compile"}
 # Fields of a plan that do not change what a training does, or (configurations) are looked at one by one.
 _NOT_COMPARED = {
-    "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "expected", "splits"
+    "configurations", "recipe", "gpu_memory_gb", "planner", "preset", "budget_seconds", "splits", *DECIDES_NOTHING
 }  # fmt: skip
 # Values of options that are not used.
 _NOTHING: tuple[Any, ...] = (None, [], {})

@@ -13,21 +13,25 @@ from bts_auto.plan.budget import (
     candidates,
     choose,
     coarser,
+    compared,
     price_of,
     steps_within,
     training_for,
 )
 from bts_auto.plan.measured import Limits
+from bts_auto.plan.patch import NothingFits
 from bts_auto.plan.presets import PRESETS
 
 SPACING, MEDIAN = (1.0, 1.0, 1.0), (140.0, 160.0, 145.0)
 
 
+def looked_at(budget: float, tflops: float = 0.3, memory_gb: float = 8, batch: int = 2) -> list[Candidate]:
+    limits, preset = Limits(memory_gb), PRESETS["plain"]
+    return list(candidates(SPACING, MEDIAN, preset, limits, (2, 3), lambda tflop: tflop / tflops, budget, 1, batch))
+
+
 def chosen(budget: float, tflops: float = 0.3, memory_gb: float = 8) -> Candidate:
-    found = candidates(
-        SPACING, MEDIAN, PRESETS["plain"], Limits(memory_gb), (2, 3), lambda tflop: tflop / tflops, budget, 1
-    )
-    return choose(found, budget)
+    return choose(looked_at(budget, tflops, memory_gb), budget)
 
 
 def test_more_time_never_costs_dice():
@@ -75,6 +79,25 @@ def test_coarse_axes_are_left_alone():
     grid = coarser((5.0, 1.0, 1.0), (30.0, 200.0, 200.0), 2.0)
     assert grid.spacing == (5.0, 2.0, 2.0)
     assert grid.median == (30.0, 100.0, 100.0)
+
+
+def test_a_larger_batch_has_fewer_steps():
+    small, large = (max(one.steps for one in looked_at(900, batch=batch)) for batch in (2, 5))
+    assert 2 * large < small
+
+
+def test_what_was_not_taken_is_the_best_of_its_kind():
+    found = looked_at(900)
+    taken, *others = compared(found, chosen(900))
+    assert taken == chosen(900)
+    assert min(one.price for one in others) >= taken.price
+    assert {one.grid.spacing for one in others} >= {one.grid.spacing for one in found} - {taken.grid.spacing}
+    assert {one.width for one in others} >= {16, 24, 32} - {taken.width}
+
+
+def test_too_little_memory_is_not_called_too_little_time():
+    with pytest.raises(NothingFits):
+        chosen(900, memory_gb=1e-4)
 
 
 def test_no_time_is_said():

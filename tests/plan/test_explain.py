@@ -34,6 +34,13 @@ def test_choices_are_explained(shape, spacing, words: str):
     assert words in _reasons(shape, spacing)
 
 
+def test_thick_slices_of_one_spacing_are_called_thick():
+    text = _reasons((24, 256, 256), (5.0, 1.0, 1.0))
+    assert "Its first axis is more than 3 times coarser" in text
+    assert "5 mm, the median as well" in text
+    assert "No axis is both" not in text
+
+
 def test_numbers_are_the_plans():
     measured = fingerprint((140, 160, 145))
     made = make_plan(measured, dataset(), dataset_name="x", gpu_memory_gb=1)

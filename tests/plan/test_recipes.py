@@ -64,6 +64,32 @@ def test_what_is_said_of_an_unplanned_stage_is_left_out(tmp_path: Path):
     assert "3d_lowres" not in apply_recipe(plan(), path).configurations
 
 
+@pytest.fixture(scope="module")
+def coarse() -> Plan:
+    """A plan for a time budget, which has one configuration at a coarser spacing."""
+    entry = plan().configurations["3d_fullres"]
+    return plan().model_copy(update={"budget_seconds": 600.0, "configurations": {"3d_lowres": entry}})
+
+
+def test_what_is_said_of_full_resolution_holds_at_the_spacing_of_a_budget(coarse: Plan):
+    made = apply_recipe(coarse, "brats2020_winner").configuration("3d_lowres")
+    assert made.batch_size == 5
+    assert made.training.augmentation is not None
+
+
+def test_a_budget_says_how_long_a_training_is(coarse: Plan, tmp_path: Path):
+    training = {"epochs": 9, "schedule": {"name": "constant"}}
+    made = apply_recipe(coarse, _write(tmp_path, "short", configuration={"training": training}))
+    assert made.configuration("3d_lowres").training.epochs == 1000
+    assert made.configuration("3d_lowres").training.schedule.name == "constant"
+
+
+def test_a_budget_says_how_large_a_patch_is(coarse: Plan, tmp_path: Path):
+    path = _write(tmp_path, "fixed", configurations={"3d_fullres": {"patch_size": [64, 64, 64]}})
+    with pytest.raises(PlanError, match="names 'patch_size', which a time budget decides"):
+        apply_recipe(coarse, path)
+
+
 def test_recipes_extend_each_other(large: Plan, tmp_path: Path):
     _write(tmp_path, "below", configuration={"training": {"epochs": 9, "seed": 3}}, preset="resenc_m")
     recipe = load_recipe(_write(tmp_path, "above", extends="below.json", configuration={"training": {"epochs": 8}}))

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 import pytest
 
 from bts_auto import machine, steps
+from bts_auto.data.split_rules import SplitRules
 from bts_auto.errors import PlanError
 from bts_auto.events import Observer
 from bts_auto.plan.compute_model import plan_compute
 from bts_auto.plan.expect import advice
 from bts_auto.plan.explain import explain
-from bts_auto.plan.memory_model import plan_memory
-from bts_auto.plan.recipes import Recipe, apply_recipe
+from bts_auto.plan.memory_model import RUNTIME_ON_CPU, plan_memory
+from bts_auto.plan.recipes import Recipe, load_recipe
 from bts_auto.plan.schema import Plan
 from bts_auto.steps import measure, trials
 from bts_auto.steps.planning import Planning, Request
@@ -26,17 +27,22 @@ from tests.make_data import make_raw_dataset
 from tests.plan.cases import dataset, fingerprint
 
 TFLOPS = 0.25
+# What a step of a network takes whose operations nobody has counted.
+UNCOUNTED_S = 3.0
 
 
 class Machine:
-    """A processor of `TFLOPS` whose memory holds steps of `most_gb`; counts the trials."""
+    """A processor of `TFLOPS` whose memory holds steps of `most_gb`; counts the trials, and knows the last one."""
 
     def __init__(self, most_gb: float = math.inf) -> None:
         self.most_gb, self.trials, self.others = most_gb, 0, 0.0
         self.large_steps = 1.0
+        self.last: Plan | None = None
 
     def __call__(self, plan: Plan, name: str, **options: object) -> Tried:
-        self.trials += 1
+        self.trials, self.last = self.trials + 1, plan
+        if plan.configuration(name).network.name == "unpooling_unet":
+            return Tried(UNCOUNTED_S, "bf16", 0, self.others)
         peak = plan_memory(plan, name, precision="bf16").peak
         if peak > self.most_gb * 2**30:
             raise OutOfMemory("full", where=name)
@@ -67,9 +73,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return fake
 
 
-def planning(folder: Path, observer: Observer | None = None, **request: object) -> Planning:
+def planning(
+    folder: Path, observer: Observer | None = None, recipe: Recipe | None = None, **request: object
+) -> Planning:
     asked = Request(**request)  # type: ignore[arg-type]
-    return Planning(fingerprint(), dataset(), "Dataset001_Test", asked, folder, observer or Heard())
+    return Planning(fingerprint(), dataset(), "Dataset001_Test", asked, folder, observer or Heard(), recipe)
 
 
 def test_a_named_memory_is_planned_for_by_rules_without_a_trial(here: Machine, tmp_path: Path):
@@ -135,7 +143,7 @@ def test_rules_have_nothing_to_measure_again(here: Machine, tmp_path: Path):
 
 def test_measured_sizes_are_explained_by_the_limit_that_held(here: Machine, tmp_path: Path):
     for memory, words in ((64, "10 s at most"), (2, "fits the memory")):
-        made = planning(tmp_path, planner="measured", gpu_memory=memory).make("plain")
+        made = planning(tmp_path, planner="measured", gpu_memory=memory, device="cpu").make("plain")
         (line,) = (line for line in explain(made, fingerprint()) if line.startswith("3d_fullres: patch"))
         assert words in line
 
@@ -156,14 +164,14 @@ def test_measured_sizes_fit_this_machine(here: Machine, tmp_path: Path):
 
 def test_what_does_not_fit_is_planned_smaller_with_a_word(here: Machine, tmp_path: Path):
     here.most_gb, heard = 2.0, Heard()
-    made = planning(tmp_path, heard, planner="measured", gpu_memory=4).make("plain")
+    made = planning(tmp_path, heard, planner="measured", gpu_memory=4, device="cpu").make("plain")
     assert plan_memory(made, "3d_fullres", precision="bf16").peak <= 2 * 2**30
     assert heard.warnings
     assert "does not fit" in heard.warnings[0]
 
 
 def test_a_known_rate_tells_the_time_of_a_plan_by_rules(here: Machine, tmp_path: Path):
-    planning(tmp_path, planner="measured", gpu_memory=2).make("plain")
+    planning(tmp_path, planner="measured", gpu_memory=2, device="cpu").make("plain")
     made = planning(tmp_path, gpu_memory=1).make("plain")
     step = plan_compute(made, "3d_fullres").step / 1e12
     assert made.expected["3d_fullres"].step_seconds == pytest.approx(step / TFLOPS)
@@ -177,9 +185,16 @@ def test_a_budget_holds_the_planned_steps(here: Machine, tmp_path: Path, budget:
     made.check()
 
 
-def test_a_budget_is_explained(here: Machine, tmp_path: Path):
+def test_a_budget_is_explained_with_the_numbers_of_what_was_not_taken(here: Machine, tmp_path: Path):
     made = planning(tmp_path, budget=1800).make("plain")
-    assert any("30 min" in line for line in explain(made, fingerprint()))
+    reasons = explain(made, fingerprint())
+    assert any("30 min" in line for line in reasons)
+    (taken,) = (line for line in reasons if line.startswith("Taken:"))
+    ((name, entry),) = made.configurations.items()
+    assert f"patch {' x '.join(map(str, entry['patch_size']))}" in taken
+    others = [line for line in reasons if line.startswith("Not taken:")]
+    assert len(others) == len(made.considered) - 1 > 2
+    assert any("steps, an expected loss of" in line for line in others)
 
 
 def test_measured_choices_stay(here: Machine, tmp_path: Path):
@@ -192,15 +207,74 @@ def test_measured_choices_stay(here: Machine, tmp_path: Path):
     assert asked.made_before(tmp_path / "plan.json", "resenc_m") is None
 
 
+def test_a_plan_for_a_named_memory_is_not_taken_where_none_is_named(here: Machine, tmp_path: Path):
+    planning(tmp_path, planner="measured", gpu_memory=1, device="cpu").make("plain").save(tmp_path / "plan.json")
+    assert planning(tmp_path, device="cpu").made_before(tmp_path / "plan.json", "plain") is None
+
+
+def test_a_named_memory_that_was_too_much_finds_its_plan(here: Machine, tmp_path: Path):
+    here.most_gb, asked = 2.0, planning(tmp_path, planner="measured", gpu_memory=4, device="cpu")
+    made = asked.make("plain")
+    made.save(tmp_path / "plan.json")
+    assert made.gpu_memory_gb < 4
+    assert asked.made_before(tmp_path / "plan.json", "plain") == made
+
+
+def test_a_gpu_elsewhere_is_sized_for_without_a_trial(here: Machine, tmp_path: Path):
+    made = planning(tmp_path, heard := Heard(), planner="measured", gpu_memory=24).make("plain")
+    assert here.trials == 0
+    assert "no such GPU here" in heard.notes[0]
+    expected = made.expected["3d_fullres"]
+    assert (expected.step_seconds, expected.precision) == (None, "bf16")
+    assert 12 < expected.memory_gb <= 24
+    assert "not here" in "".join(explain(made, fingerprint()))
+
+
+@pytest.mark.parametrize(("gb", "elsewhere"), [(None, True), (8.0, True), (22.5, False), (24.0, False)])
+def test_a_gpu_may_have_a_little_less_than_is_named(here: Machine, monkeypatch, gb: float | None, elsewhere: bool):
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: gb)
+    assert Request(gpu_memory=24).elsewhere is elsewhere
+
+
+def test_a_gpu_elsewhere_has_no_budget(here: Machine):
+    with pytest.raises(PlanError, match=r"no GPU of 24 GB is here .*--device cpu"):
+        Request(gpu_memory=24, budget=600)
+
+
 def test_rules_never_take_a_measured_plan(here: Machine, tmp_path: Path):
     planning(tmp_path, planner="measured", gpu_memory=2).make("plain").save(tmp_path / "plan.json")
     assert planning(tmp_path, planner="measured", gpu_memory=2).made_before(tmp_path / "plan.json", "plain")
     assert planning(tmp_path, gpu_memory=2).made_before(tmp_path / "plan.json", "plain") is None
 
 
-def test_no_memory_cannot_be_planned_for(here: Machine, tmp_path: Path):
-    with pytest.raises(PlanError, match="GB of GPU memory"):
-        planning(tmp_path, gpu_memory=0).make("plain")
+@pytest.mark.parametrize("gb", [0, -3, math.nan, math.inf])
+def test_no_memory_cannot_be_planned_for(gb: float):
+    with pytest.raises(PlanError, match=r"--gpu-memory: .*positive number of GB"):
+        Request(gpu_memory=gb)
+
+
+@pytest.mark.parametrize("budget", [None, 1800])
+@pytest.mark.parametrize(
+    ("free", "words"),
+    [(0, "are free here"), (RUNTIME_ON_CPU + 2**17, "not even the smallest network fits")],
+)
+def test_memory_that_is_used_up_is_the_reason(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, words: str, budget: float | None
+):
+    monkeypatch.setattr(machine, "free_memory", lambda: free)
+    with pytest.raises(PlanError, match=f"{words}.*end other programs"):
+        planning(tmp_path, budget=budget).make("plain")
+
+
+def test_a_named_memory_that_nothing_fits_is_the_reason(here: Machine, tmp_path: Path):
+    with pytest.raises(PlanError, match=r"smallest network fits 0\.0001 GB - raise --gpu-memory"):
+        planning(tmp_path, gpu_memory=1e-4, device="cpu", budget=1800).make("plain")
+
+
+def test_cases_too_small_for_a_budget_are_the_reason(here: Machine, tmp_path: Path):
+    asked = Planning(fingerprint((6, 6, 6)), dataset(), "Dataset001_Test", Request(budget=600), tmp_path, Heard())
+    with pytest.raises(PlanError, match=r"6x6x6 voxels are too small .*leave out --budget"):
+        asked.make("plain")
 
 
 def test_slices_have_a_budget_too(here: Machine, tmp_path: Path):
@@ -210,18 +284,72 @@ def test_slices_have_a_budget_too(here: Machine, tmp_path: Path):
 
 def test_rules_know_no_budget(here: Machine, tmp_path: Path):
     with pytest.raises(PlanError, match="no time budget"):
-        planning(tmp_path, planner="nnunet", budget=600).make("plain")
+        Request(planner="nnunet", budget=600)
 
 
-def test_a_budget_is_settled_on_prepared_cases_and_kept(here: Machine, tmp_path: Path):
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict:
+    """What a budget is asked with, of a dataset of small cases."""
     shutil.move(make_raw_dataset(tmp_path / "made", n_cases=4), tmp_path / "raw" / "Dataset007_Tiny")
-    asked = {"dataset": 7, "workspace": tmp_path, "budget": 600.0, "device": "cpu", "workers": 1}
-    first = steps.plan_and_preprocess(**asked)
+    return {"dataset": 7, "workspace": tmp_path, "budget": 600.0, "device": "cpu", "workers": 1}
+
+
+def _plan_of(asked: dict, recipe: str | None = None) -> Plan:
+    name = "plan.json" if recipe is None else f"plan__{recipe}.json"
+    return Plan.load(asked["workspace"] / "preprocessed" / "Dataset007_Tiny" / name)
+
+
+def test_a_budget_is_settled_on_prepared_cases_and_kept(here: Machine, tiny: dict):
+    first = steps.plan_and_preprocess(**tiny)
     assert "next: bts_train" in first.lines[-1]
-    path = tmp_path / "preprocessed" / "Dataset007_Tiny" / "plan.json"
-    plan, trials = path.read_text(), here.trials
-    assert steps.plan_and_preprocess(**asked).lines == first.lines
-    assert (path.read_text(), here.trials) == (plan, trials)
+    plan, trials = _plan_of(tiny), here.trials
+    assert plan.settled
+    assert steps.plan_and_preprocess(**tiny).lines == first.lines
+    assert (_plan_of(tiny), here.trials) == (plan, trials)
+
+
+def test_other_folds_and_recipes_leave_a_settled_plan_alone(here: Machine, tiny: dict):
+    first = steps.plan_and_preprocess(**tiny)
+    plan, trials = _plan_of(tiny), here.trials
+    steps.plan_and_preprocess(**tiny, splits={"folds": 2})
+    assert here.trials == trials
+    steps.plan_and_preprocess(**tiny, recipe="brats2020_winner")
+    trials = here.trials
+    assert steps.plan_and_preprocess(**tiny).lines == first.lines
+    assert here.trials == trials
+    assert _plan_of(tiny) == plan.model_copy(update={"splits": SplitRules(folds=2)})
+
+
+def test_a_budget_is_planned_for_the_recipe(here: Machine, tmp_path: Path):
+    asked = planning(tmp_path, recipe=load_recipe("brats2020_winner"), budget=1800)
+    made = asked.laid(asked.make("plain"))
+    ((name, expected),) = made.expected.items()
+    assert made.configuration(name).batch_size == 5
+    assert made.configuration(name).training.augmentation is not None
+    assert made.configuration(name).training.epochs * expected.epoch_seconds < 1800
+    assert here.last is not None
+    assert here.last.recipe == "brats2020_winner"
+
+
+def test_a_network_that_is_not_counted_has_a_budget_too(here: Machine, tiny: dict):
+    done = steps.plan_and_preprocess(**tiny, recipe="nnsegnet:unpooling")
+    assert done.lines[-1].endswith("--recipe nnsegnet:unpooling")
+    ((name, entry),) = _plan_of(tiny, "nnsegnet.unpooling").configurations.items()
+    assert 0.2 < entry["training"]["epochs"] * entry["training"]["iterations"] * UNCOUNTED_S / 600 < 1
+
+
+def test_members_share_a_budget(here: Machine, tiny: dict):
+    done = steps.plan_and_preprocess(**tiny, recipe="region_loss_ensemble")
+    assert "steps of each of 2 members fit 10 min" in done.lines[-1]
+    assert "--budget 10m" in done.lines[-1]
+    assert _plan_of(tiny, "region_loss_ensemble").budget_seconds == 300
+
+
+def test_a_recipe_that_names_sizes_has_no_budget(here: Machine, tmp_path: Path):
+    fixed = Recipe(name="mine", about="", configurations={"3d_fullres": {"patch_size": [64, 64, 64]}})
+    with pytest.raises(PlanError, match=r"recipe 'mine': names 'patch_size'"):
+        planning(tmp_path, recipe=fixed, budget=600).make("plain")
+    assert here.trials == 0
 
 
 def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -239,9 +367,11 @@ def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypat
     assert measure.known_step_seconds(made, "2d", tmp_path) is None
 
 
-def test_a_changed_recipe_is_laid_anew(here: Machine, tmp_path: Path):
-    asked, first = planning(tmp_path), Recipe(name="mine", about="", configuration={"training": {"epochs": 5}})
-    apply_recipe(asked.make("plain"), first).save(tmp_path / "plan.json")
-    assert asked.made_before(tmp_path / "plan.json", "plain", first)
-    changed = first.model_copy(update={"configuration": {"training": {"epochs": 6}}})
-    assert asked.made_before(tmp_path / "plan.json", "plain", changed) is None
+@pytest.mark.parametrize("budget", [None, 600])
+def test_a_changed_recipe_is_laid_anew(here: Machine, tmp_path: Path, budget: float | None):
+    first = Recipe(name="mine", about="", configuration={"training": {"seed": 5}})
+    asked = planning(tmp_path, recipe=first, budget=budget)
+    asked.laid(asked.make("plain")).save(tmp_path / "plan.json")
+    assert asked.made_before(tmp_path / "plan.json", "plain")
+    changed = first.model_copy(update={"configuration": {"training": {"seed": 6}}})
+    assert planning(tmp_path, recipe=changed, budget=budget).made_before(tmp_path / "plan.json", "plain") is None
