@@ -190,7 +190,7 @@ def test_a_budget_is_explained_with_the_numbers_of_what_was_not_taken(here: Mach
     reasons = explain(made, fingerprint())
     assert any("30 min" in line for line in reasons)
     (taken,) = (line for line in reasons if line.startswith("Taken:"))
-    ((name, entry),) = made.configurations.items()
+    (entry,) = made.configurations.values()
     assert f"patch {' x '.join(map(str, entry['patch_size']))}" in taken
     others = [line for line in reasons if line.startswith("Not taken:")]
     assert len(others) == len(made.considered) - 1 > 2
@@ -334,7 +334,7 @@ def test_a_budget_is_planned_for_the_recipe(here: Machine, tmp_path: Path):
 def test_a_network_that_is_not_counted_has_a_budget_too(here: Machine, tiny: dict):
     done = steps.plan_and_preprocess(**tiny, recipe="nnsegnet:unpooling")
     assert done.lines[-1].endswith("--recipe nnsegnet:unpooling")
-    ((name, entry),) = _plan_of(tiny, "nnsegnet.unpooling").configurations.items()
+    (entry,) = _plan_of(tiny, "nnsegnet.unpooling").configurations.values()
     assert 0.2 < entry["training"]["epochs"] * entry["training"]["iterations"] * UNCOUNTED_S / 600 < 1
 
 
