@@ -15,7 +15,8 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("planning")
     group.add_argument(
         "--gpu-memory", type=float, metavar="GB",
-        help="memory of the GPU that is planned for, here or elsewhere (default: the GPU that is here)",
+        help="memory of the GPU that is planned for, here or elsewhere; with --device cpu, of this machine "
+        "(default: what is here)",
     )  # fmt: skip
     group.add_argument("--preset", choices=PRESETS, help="what is sized (default: the recipe's, else plain)")
     group.add_argument(
