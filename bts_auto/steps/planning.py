@@ -209,7 +209,6 @@ class Planning:
 
         Where the recipe that lies over it has changed since, the plan is made anew.
         """
-        from bts_auto.plan.recipes import apply_recipe
         from bts_auto.plan.schema import Plan
 
         request = self.request
@@ -223,12 +222,17 @@ class Planning:
         same = (old.fingerprint_hash, old.preset, old.budget_seconds, old.asked, labels) == (
             self.fingerprint.content_hash(), preset, self.budget, self._asked, self.dataset.get("labels")
         )  # fmt: skip
-        if old.planner != "measured" or not same:
-            return None
-        if self.recipe is not None and apply_recipe(old, self.recipe).content_hash() != old.content_hash():
+        if old.planner != "measured" or not same or not self._lies_over(old):
             return None
         self.observer.note("planned for this machine before: measured choices stay; --measure-again makes new ones")
         return old
+
+    def _lies_over(self, made: Plan) -> bool:
+        """Whether the recipe would change nothing of a plan."""
+        again = self.laid(made)
+        same = (again.target, list(again.configurations)) == (made.target, list(made.configurations))
+        # Not by what is written, which may leave defaults out.
+        return same and all(again.configuration(name) == made.configuration(name) for name in made.configurations)
 
     def with_expected(self, made: Plan) -> Plan:
         """The plan with what each configuration is expected to take on this machine."""

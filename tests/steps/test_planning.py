@@ -345,6 +345,12 @@ def test_members_share_a_budget(here: Machine, tiny: dict):
     assert _plan_of(tiny, "region_loss_ensemble").budget_seconds == 300
 
 
+def test_a_recipe_that_lies_over_a_settled_plan_leaves_it_alone(here: Machine, tiny: dict):
+    first, trials = steps.plan_and_preprocess(**tiny, recipe="region_loss_ensemble"), here.trials
+    assert steps.plan_and_preprocess(**tiny, recipe="region_loss_ensemble").lines == first.lines
+    assert here.trials == trials
+
+
 def test_a_recipe_that_names_sizes_has_no_budget(here: Machine, tmp_path: Path):
     fixed = Recipe(name="mine", about="", configurations={"3d_fullres": {"patch_size": [64, 64, 64]}})
     with pytest.raises(PlanError, match=r"recipe 'mine': names 'patch_size'"):
