@@ -244,8 +244,13 @@ def choose(found: Iterable[Candidate], budget: float) -> Candidate:
         raise NothingFits("no patch fits the memory")
     able = [one for one in every if one.steps > 0]
     if not able:
-        raise PlanError(f"a budget of {budget:g} s leaves no time for a single step", mend="give more time")
+        raise no_time(budget)
     return min(able, key=lambda one: one.rank)
+
+
+def no_time(budget: float) -> PlanError:
+    """What is wrong with a budget in seconds that no step fits."""
+    return PlanError(f"{budget:g} s leave no time for a single step beside the validation", mend="give more time")
 
 
 def compared(found: Iterable[Candidate], chosen: Candidate) -> list[Candidate]:

@@ -47,6 +47,7 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
     if not probes:
         median = "x".join(f"{edge:g}" for edge in base.configuration(source).median_image_size_in_voxels)
         raise PlanError(f"cases of {median} voxels are too small to plan for a time budget", mend="leave out --budget")
+    planning.say_what_for(gb)
     with Trials(planning.request.device) as trials:
         for probe, name in probes:
             measure_rates(trials, probe, [name], planning.rates_folder, observer=observer)
@@ -190,12 +191,11 @@ def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float
 
 def with_steps(made: Plan, name: str, steps: int) -> Plan:
     """The plan with another length of its training."""
-    from bts_auto.plan.budget import training_for
+    from bts_auto.plan.budget import no_time, training_for
 
     if steps < 1:
-        raise PlanError(
-            f"a budget of {made.budget_seconds:g} s leaves no time for a single step", mend="give more time"
-        )
+        assert made.budget_seconds is not None
+        raise no_time(made.budget_seconds)
     # The schedule stands there already, and may be a recipe's.
     length = {key: value for key, value in training_for(steps).items() if key != "schedule"}
     return made.replaced(name, "training", length)

@@ -316,7 +316,7 @@ class Planning:
         from bts_auto.steps.trials import OutOfMemory, Trials
 
         gb, usual, folder = self.available_gb(), self.usual(preset), self.rates_folder
-        self._say_what_for(gb)
+        self.say_what_for(gb)
         with Trials(self.request.device) as trials:
             for probe, name in small_probes(usual):
                 measure_rates(trials, probe, [name], folder, observer=self.observer)
@@ -337,7 +337,7 @@ class Planning:
     def _counted(self, preset: str) -> Plan:
         """Sizes by bytes alone, for a GPU that is not here."""
         gb = self.available_gb()
-        self._say_what_for(gb)
+        self.say_what_for(gb)
         return self._sized_plan(self.usual(preset), preset, gb)
 
     def _sized_plan(self, usual: Plan, preset: str, gb: float) -> Plan:
@@ -350,18 +350,21 @@ class Planning:
         taken = [one.step_seconds or 0.0 for one in self.with_expected(made).expected.values()]
         return max(taken, default=0.0) > _TOO_LONG * LONGEST_STEP_S
 
-    def _say_what_for(self, gb: float) -> None:
-        if self.request.elsewhere:
+    def say_what_for(self, gb: float) -> None:
+        """Say which memory is planned for, and how."""
+        from bts_auto import machine
+
+        request = self.request
+        if request.elsewhere:
             words = f"no such GPU here: planning for {gb:g} GB in bytes; no step is tried, and no time is foretold"
-        elif self.request.gpu_memory is not None:
-            words = f"planning for {gb:g} GB, measured in bytes"
-        elif self.request.gpu_gb is not None:
-            words = f"planning for {gb:.1f} GB of the GPU, measured in bytes"
+        elif request.gpu_gb is not None:
+            words = f"planning for {gb:.3g} GB of the GPU, measured in bytes"
+        elif request.gpu_memory is not None:
+            free = machine.free_memory() / 2**30
+            words = f"planning for this machine's processor and {gb:g} GB of its memory ({free:.1f} GB are free)"
         else:
-            words = (
-                f"no GPU here: planning for this machine's processor and {gb:.1f} GB of its memory, by trying steps; "
-                "--gpu-memory GB plans for a GPU elsewhere"
-            )
+            words = f"no GPU here: planning for this machine's processor and {gb:.1f} GB of its memory, by trying steps"
+            words += "; --gpu-memory GB plans for a GPU elsewhere" if request.budget is None else ""
         self.observer.note(words)
 
     @staticmethod

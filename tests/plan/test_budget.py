@@ -101,7 +101,7 @@ def test_too_little_memory_is_not_called_too_little_time():
 
 
 def test_no_time_is_said():
-    with pytest.raises(PlanError, match="no time for a single step"):
+    with pytest.raises(PlanError, match="no time for a single step beside the validation"):
         chosen(10)
 
 

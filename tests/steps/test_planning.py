@@ -236,6 +236,12 @@ def test_a_gpu_may_have_a_little_less_than_is_named(here: Machine, monkeypatch, 
     assert Request(gpu_memory=24).elsewhere is elsewhere
 
 
+@pytest.mark.parametrize("budget", [None, 1800])
+def test_a_named_memory_of_this_machine_is_said_beside_what_is_free(here: Machine, tmp_path: Path, budget: float):
+    planning(tmp_path, heard := Heard(), planner="measured", gpu_memory=4, device="cpu", budget=budget).make("plain")
+    assert "4 GB of its memory (64.0 GB are free)" in heard.notes[0]
+
+
 def test_a_gpu_elsewhere_has_no_budget(here: Machine):
     with pytest.raises(PlanError, match=r"no GPU of 24 GB is here .*--device cpu"):
         Request(gpu_memory=24, budget=600)
