@@ -6,112 +6,128 @@ import contextlib
 import ctypes
 import os
 import platform
-import shutil
-import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-_CGROUP = Path("/sys/fs/cgroup")
+from bts_auto import control_groups
+from bts_auto.gpus import gpu
+
 _MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
 _STAT = Path("/proc/stat")
-# Where processors idle for more than this share of the time, nobody had to wait for them.
+# Where processors idle for less than this share of the time, somebody may have had to wait for them.
 _IDLE = 0.1
 _GIB = 1 << 30
 
 
+def _allowed() -> set[int]:
+    """Numbers of the processors that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
     """Processors that this process may use (affinity and container quota counted)."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return count
+    count, quota = len(_allowed()), control_groups.cpu_quota()
+    return count if quota is None else min(count, max(1, int(quota.cores)))
 
 
 def free_memory() -> int:
-    """Bytes that can be taken without swapping, within the container's limit."""
+    """Bytes that can be taken without swapping, within the limits of containers and batch systems."""
     found = []
     try:
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
     except (OSError, KeyError, ValueError):
         pass
-    with contextlib.suppress(OSError, ValueError):
-        found.append(int((_CGROUP / "memory.max").read_text()) - _held_in_container())
-    return max(0, min(found)) if found else 4 * _GIB
+    allowed = control_groups.free_memory()
+    if allowed is not None:
+        found.append(allowed)
+    return min(found) if found else 4 * _GIB
 
 
-def _held_in_container() -> int:
-    """Bytes that the container's processes hold. Files that were read count as used there, until the room is wanted."""
-    used = int((_CGROUP / "memory.current").read_text())
-    with contextlib.suppress(OSError, ValueError):
-        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        used -= int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))
-    return used
+class _Seconds(NamedTuple):
+    """Counters of time: of this process with its children, of the processors that it may run on, of its container, and
+    the clock's."""
+
+    own: float
+    busy: float
+    idle: float
+    group: float
+    clock: float
 
 
 class ProcessorWatch:
-    """How much of the processors' time others take from this process, from its making on."""
+    """How much of the processors' time others take from this process, from its making on.
+
+    Only the processors that the process may run on are looked at. Under a quota of processor time, what counts is the
+    quota: others take of it by using it up within the container, or by keeping all processors busy.
+    """
 
     def __init__(self) -> None:
-        self._begin = _processor_seconds()
+        self._quota = control_groups.cpu_quota()
+        if self._quota is not None and self._quota.cores >= len(_allowed()):
+            self._quota = None
+        self._begin = self._now()
 
     def taken_by_others(self) -> float:
         """Share in [0, 1]; 0 where processors were left over, and where the system does not tell."""
-        own, busy, idle = (now - then for now, then in zip(_processor_seconds(), self._begin, strict=True))
-        total = busy + idle
-        return max(0.0, busy - own) / total if total > 0 and idle < _IDLE * total else 0.0
+        spent = _Seconds(*(now - then for now, then in zip(self._now(), self._begin, strict=True)))
+        room = spent.busy + spent.idle
+        nobody_waits = spent.idle >= _IDLE * room
+        if self._quota is None:
+            taken = 0.0 if nobody_waits else spent.busy - spent.own
+        else:
+            room = self._quota.cores * spent.clock
+            within = spent.group - spent.own if spent.group > (1 - _IDLE) * room else 0.0
+            taken = within if nobody_waits else room - spent.own
+        return min(1.0, max(0.0, taken / room)) if room > 0 else 0.0
+
+    def _now(self) -> _Seconds:
+        children = os.times()
+        own = time.process_time() + children.children_user + children.children_system
+        group = None if self._quota is None else self._quota.used_seconds()
+        return _Seconds(own, *_processor_seconds(), group or 0.0, time.monotonic())
 
 
-def _processor_seconds() -> tuple[float, float, float]:
-    """Seconds that this process has computed, that all processors were busy and that they were idle."""
+def _processor_seconds() -> tuple[float, float]:
+    """Seconds that the processors which this process may run on were busy, and that they were idle."""
     try:
-        fields = [int(value) for value in _STAT.read_text().splitlines()[0].split()[1:9]]
-    except (OSError, ValueError, IndexError):
-        return time.process_time(), 0.0, 0.0
-    user, nice, system, idle, waiting, *rest = (value / os.sysconf("SC_CLK_TCK") for value in fields)
-    return time.process_time(), user + nice + system + sum(rest), idle + waiting
+        lines = [line.split() for line in _STAT.read_text().splitlines() if line.startswith("cpu")]
+        names = {f"cpu{number}" for number in _allowed()}
+        counted = [line for line in lines if line[0] in names] or lines[:1]
+        ticks = [sum(column) for column in zip(*([int(value) for value in line[1:9]] for line in counted), strict=True)]
+        user, nice, system, idle, waiting, *rest = (value / os.sysconf("SC_CLK_TCK") for value in ticks)
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return user + nice + system + sum(rest), idle + waiting
 
 
-def _ask_gpus(field: str) -> list[str]:
-    """One line of the driver's answer for each NVIDIA GPU; none without one."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.splitlines() if line.strip()]
-
-
-def gpu_memory_gb() -> float | None:
-    """Memory of the largest NVIDIA GPU in GB (1024^3 bytes), None without one; asks the driver, not torch."""
-    try:
-        return max(float(line) for line in _ask_gpus("memory.total")) / 1024
-    except ValueError:
-        return None
+def gpu_memory_gb(device: str = "auto") -> float | None:
+    """Memory in GB (1024^3 bytes) of the NVIDIA GPU that `device` means, None without one; torch is not loaded."""
+    found = gpu(device)
+    return None if found is None else found.memory_gb
 
 
 def _cpu_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        fields = [line.split(":", 1) for line in _CPUINFO.read_text().splitlines() if ":" in line]
     except OSError:
         return platform.processor() or platform.machine() or "CPU"
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine() or "CPU")
+    first = {name.strip(): value.strip() for name, value in reversed(fields)}
+    if "model name" in first:
+        return first["model name"]
+    # Linux on ARM names a processor by two numbers.
+    numbers = [first[name] for name in ("CPU implementer", "CPU part") if name in first]
+    return " ".join([platform.machine() or "CPU", *numbers])
 
 
 def hardware(device: str = "auto") -> str:
     """What `device` (auto, cpu, cuda, cuda:1, mps) is on this machine, so that its speed can be remembered."""
-    kind, _, number = device.partition(":")
-    names = _ask_gpus("name") if kind in ("auto", "cuda") else []
-    if names:
-        return names[min(int(number or 0), len(names) - 1)]
-    if kind == "mps":
+    found = gpu(device)
+    if found is not None:
+        return found.name
+    if device.partition(":")[0] in ("cuda", "mps"):
         return f"GPU of {platform.machine()}"
     return f"{_cpu_name()}, {cores()} cores"
 
