@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of training steps, over 12 plans.
 
-    python benchmarks/memory.py                  # on the CPU; goes on where it was stopped
+    python benchmarks/memory.py                  # on the CPU; goes on where it was stopped, unless plans changed
     python benchmarks/memory.py --device cuda
 
 Plain and residual networks in 2d and 3d, sized by bytes for 1, 4 and 12 GB of a 140 x 160 x 145 dataset with two
@@ -13,6 +13,7 @@ faster for it and holds more.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -56,24 +57,36 @@ def made(preset: str, memory_gb: float, precision: Format) -> Plan:
     return apply_settings(plan, [f"training.precision={precision}"])
 
 
-def run(name: str, preset: str, memory_gb: float, precision: Format, device: str) -> dict:
-    """Predict and measure one plan."""
-    plan = made(preset, memory_gb, precision)
+def sizes(plan: Plan, name: str) -> dict:
+    """What decides the memory of a step, as JSON; a measurement of other sizes is another plan's."""
     configuration = plan.configuration(name)
-    row = {
-        "patch": configuration.patch_size,
+    return {
+        "patch": list(configuration.patch_size),
         "batch": configuration.batch_size,
-        "predicted": plan_memory(plan, name).peak + (RUNTIME_ON_CPU if device == "cpu" else 0),
+        "features": list(configuration.features_per_stage),
     }
+
+
+def measured(plan: Plan, name: str, device: str) -> int | None:
+    """The peak of real steps in bytes; None where they do not fit."""
     try:
         with Trials(device, keep_freed=False) as trials:
-            return row | {"measured": trials.run(plan, name).peak_bytes}
+            return trials.run(plan, name).peak_bytes
     except OutOfMemory:
-        return row | {"measured": None}
+        return None
+
+
+def line(key: str, row: dict, predicted: int) -> str:
+    """A row of the table."""
+    size = f"{key:26} patch {'x'.join(map(str, row['patch'])):12} batch {row['batch']:3}"
+    foretold = f"{size}  predicted {predicted / _GB:5.2f} GB"
+    if row["measured"] is None:
+        return f"{foretold}  out of memory"
+    return f"{foretold}  measured {row['measured'] / _GB:5.2f} GB  {predicted / row['measured'] - 1:+.0%}"
 
 
 def main() -> int:
-    """Run what is missing, print the table; fails when a prediction is off by more than it may be."""
+    """Run what is missing, print the table; fails when a prediction is too far off, or a plan does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
@@ -83,25 +96,26 @@ def main() -> int:
     path = Path(cache() / f"memory-{arguments.device}-{arguments.precision}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = json.loads(path.read_text()) if path.exists() else {}
-    worst = 0.0
-    for memory_gb in (size for size in SIZES_GB if size <= arguments.most_gb):
-        for preset in ("plain", "resenc_m"):
-            for name in ("2d", "3d_fullres"):
-                key = f"{name} {preset} {memory_gb} GB"
-                if key not in rows:
-                    rows[key] = run(name, preset, memory_gb, arguments.precision, arguments.device)
-                    path.write_text(json.dumps(rows, indent=1))
-                row = rows[key]
-                size = f"{key:26} patch {'x'.join(map(str, row['patch'])):12} batch {row['batch']:3}"
-                if row["measured"] is None:
-                    print(f"{size}  predicted {row['predicted'] / _GB:5.2f} GB  out of memory", flush=True)
-                    continue
-                off = row["predicted"] / row["measured"] - 1
-                worst = max(worst, abs(off))
-                sizes = f"predicted {row['predicted'] / _GB:5.2f} GB  measured {row['measured'] / _GB:5.2f} GB"
-                print(f"{size}  {sizes}  {off:+.0%}", flush=True)
+    worst, unfit = 0.0, 0
+    for memory_gb, preset, name in itertools.product(SIZES_GB, ("plain", "resenc_m"), ("2d", "3d_fullres")):
+        if memory_gb > arguments.most_gb:
+            continue
+        key, plan = f"{name} {preset} {memory_gb} GB", made(preset, memory_gb, arguments.precision)
+        now, row = sizes(plan, name), rows.get(key, {})
+        # What did not fit is tried again; what was planned otherwise then is another measurement.
+        if row.get("measured") is None or {size: row.get(size) for size in now} != now:
+            row = rows[key] = now | {"measured": measured(plan, name, arguments.device)}
+            path.write_text(json.dumps(rows, indent=1))
+        predicted = plan_memory(plan, name).peak + (RUNTIME_ON_CPU if arguments.device == "cpu" else 0)
+        print(line(key, row, predicted), flush=True)
+        if row["measured"] is None:
+            unfit += 1
+        else:
+            worst = max(worst, abs(predicted / row["measured"] - 1))
     print(f"worst: {worst:.0%} (at most {tolerance:.0%})")
-    return 0 if worst <= tolerance else 1
+    if unfit:
+        print(f"{unfit} plans ran out of memory and tell nothing; --most-gb leaves larger ones out")
+    return 0 if worst <= tolerance and not unfit else 1
 
 
 if __name__ == "__main__":
