@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bts_auto.errors import BtsError
 from bts_auto.events import SILENT, Observer, Task
+from bts_auto.machine import ProcessorWatch
 from bts_auto.plan.reserve import FORWARD_SHARE
 from bts_auto.plan.schema import Training
 from bts_auto.train import checkpoint
@@ -224,6 +225,7 @@ class Loop:
 
     def _train(self) -> None:
         progress, iterations = self.progress, self._training.iterations
+        self._processor_watch = ProcessorWatch()
         while True:
             if progress.epoch_is_full(iterations):
                 self._end_epoch()
@@ -298,6 +300,7 @@ class Loop:
             **measured,
             **self._judge(),
             "memory_mb": memory_mb(self._device),
+            "others": round(self._processor_watch.taken_by_others(), 2),
             "fraction": progress.pace.fraction(progress.step),
         }
         self._records.write("epoch", epoch=progress.epoch, **record)
@@ -305,6 +308,7 @@ class Loop:
         self._task.report({"epoch": progress.epoch, **record})
         progress.epoch += 1
         progress.sums = EpochSums()
+        self._processor_watch = ProcessorWatch()
         self._mind_the_plateau()
 
     def _measure(self) -> dict[str, Any]:

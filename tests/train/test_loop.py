@@ -11,6 +11,7 @@ import torch
 
 from bts_auto.errors import BtsError
 from bts_auto.events import Observer, Task
+from bts_auto.machine import ProcessorWatch
 from bts_auto.train.journal import JOURNAL, read_journal
 from bts_auto.train.loop import Limits
 from bts_auto.train.stopping import STOP_FILE, Interruption, TrainingInterrupted
@@ -293,3 +294,10 @@ def test_a_plateau_anneals_and_ends(tmp_path: Path) -> None:
 def test_a_training_that_gets_better_sees_no_plateau(tmp_path: Path) -> None:
     plan = tiny_plan(epochs=3, iterations=2, until_plateau=3)
     assert not tiny_loop(tmp_path, plan).run().pace.cooling
+
+
+def test_the_journal_tells_what_others_took_of_the_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter((0.0, 0.5, 0.0))
+    monkeypatch.setattr(ProcessorWatch, "taken_by_others", lambda self: next(shares))
+    tiny_loop(tmp_path, tiny_plan(epochs=3, iterations=1)).run()
+    assert [record["others"] for record in read_journal(tmp_path / JOURNAL, "epoch")] == [0.0, 0.5, 0.0]

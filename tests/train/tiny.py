@@ -117,7 +117,7 @@ def tiny_loop(
 
 def epochs(folder: Path) -> list[dict[str, Any]]:
     """The journal's epochs without what a clock has told."""
-    timed = {"seconds", "waiting", "validation_seconds", "memory_mb"}
+    timed = {"seconds", "waiting", "validation_seconds", "memory_mb", "others"}
     records = read_journal(folder / JOURNAL, "epoch")
     return [{key: value for key, value in record.items() if key not in timed} for record in records]
 
