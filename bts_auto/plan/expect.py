@@ -65,7 +65,8 @@ def with_expected(
             step_tflop = plan_compute(plan, name).step / _TERA
         except PlanError:
             continue
-        rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop)
+        wanted = configuration.training.precision
+        rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop, wanted)
         found[name] = expect(plan, name, rate, on_cpu=on_cpu, precision=precision)
     return plan.model_copy(update={"expected": found})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,31 @@ _MOST_KEPT = 64
 _SAME_SIZE = 1.01
 # Where others took more than this share of the processors, a measurement says little about the machine itself.
 _BUSY = 0.15
+
+
+def is_busy(others: float) -> bool:
+    """Whether others took so much of the processors that times tell more of them than of the machine."""
+    return others > _BUSY
+
+
+class Sizes(Document):
+    """What a training step was taken of: steps of the same sizes take the same memory.
+
+    Attributes
+    ----------
+    patch_size, batch_size
+    features : tuple of int
+        Channels of each stage.
+    channels : tuple of int
+        Of the images and of the logits.
+    optimizer : str
+    """
+
+    patch_size: tuple[int, ...]
+    batch_size: int
+    features: tuple[int, ...]
+    channels: tuple[int, int]
+    optimizer: str
 
 
 class Rate(Document):
@@ -37,6 +63,12 @@ class Rate(Document):
         ``trial`` (a few steps) or ``training`` (the mean of a training).
     others : float
         Share of the processors' time that other programs took meanwhile.
+    chosen : bool
+        Whether the number format was found to be the best here; else the plan had named it.
+    sizes : Sizes or None
+        None: measured by a version that did not keep them.
+    peak_gb : float or None
+        The most memory that the step took, in 1024^3 bytes; None: not known.
     """
 
     hardware: str
@@ -47,11 +79,14 @@ class Rate(Document):
     step_seconds: float = Field(gt=0)
     source: Literal["trial", "training"]
     others: float = Field(0.0, ge=0, le=1)
+    chosen: bool = False
+    sizes: Sizes | None = None
+    peak_gb: float | None = Field(None, ge=0)
 
     @property
     def busy(self) -> bool:
         """Whether other programs slowed it down, so that it had better be measured again."""
-        return self.others > _BUSY
+        return is_busy(self.others)
 
     @property
     def tflops(self) -> float:
@@ -60,12 +95,32 @@ class Rate(Document):
 
     def replaces(self, other: Rate) -> bool:
         """Whether this is the same step measured at least as well, or any step where the other says little."""
-        if any(getattr(self, name) != getattr(other, name) for name in ("hardware", "network", "dims", "precision")):
+        if not self._is_comparable(other):
             return False
         if self.busy != other.busy:
             return other.busy
-        near = abs(math.log(self.step_tflop / other.step_tflop)) < math.log(_SAME_SIZE)
-        return near and (self.source == "training" or other.source == "trial")
+        if None not in (self.sizes, other.sizes) and self.sizes != other.sizes:
+            return False
+        return self._is_as_large(other) and (self.source == "training" or other.source == "trial")
+
+    def completed_by(self, measured: Iterable[Rate]) -> Rate:
+        """With what other measurements of the very same step tell besides its time, where this one does not.
+
+        That is the peak of memory, and that its number format was found to be the best here.
+        """
+        if self.sizes is None:
+            return self
+        comparable = (other for other in measured if self._is_comparable(other) and self.sizes == other.sizes)
+        same = [other for other in comparable if self._is_as_large(other)]
+        peak = next((one.peak_gb for one in (self, *same) if one.peak_gb is not None), None)
+        chosen = self.chosen or any(other.chosen for other in same)
+        return self.model_copy(update={"peak_gb": peak, "chosen": chosen})
+
+    def _is_comparable(self, other: Rate) -> bool:
+        return all(getattr(self, name) == getattr(other, name) for name in ("hardware", "network", "dims", "precision"))
+
+    def _is_as_large(self, other: Rate) -> bool:
+        return abs(math.log(self.step_tflop / other.step_tflop)) < math.log(_SAME_SIZE)
 
 
 class Rates(Document):
@@ -73,29 +128,39 @@ class Rates(Document):
 
     rates: tuple[Rate, ...] = ()
 
-    def nearest(self, hardware: str, network: str, dims: int, step_tflop: float) -> Rate | None:
+    def nearest(
+        self, hardware: str, network: str, dims: int, step_tflop: float, precision: str = "auto"
+    ) -> Rate | None:
         """The measured step of such a network on that hardware whose size is nearest; None without any.
 
         A small step spends more of its time on other things than convolutions, so that sizes are not interchangeable.
+        Nor are number formats: see :meth:`of`.
         """
-        fitting = self._of(hardware, network, dims)
+        fitting = self.of(hardware, network, dims, precision)
         return min(fitting, key=lambda rate: abs(math.log(rate.step_tflop / step_tflop)), default=None)
 
-    def _of(self, hardware: str, network: str, dims: int) -> list[Rate]:
+    def of(self, hardware: str, network: str, dims: int, precision: str = "auto") -> list[Rate]:
+        """What is known of a network in a number format; ``auto``: the one that was last found to be the best here."""
         wanted = (hardware, network, dims)
-        return [rate for rate in self.rates if (rate.hardware, rate.network, rate.dims) == wanted]
+        found = [rate for rate in self.rates if (rate.hardware, rate.network, rate.dims) == wanted]
+        if precision == "auto":
+            chosen = next((rate.precision for rate in found if rate.chosen), None)
+            if chosen is None:
+                return found
+            precision = chosen
+        return [rate for rate in found if rate.precision == precision]
 
-    def lasting(self, hardware: str, network: str, dims: int, seconds: float) -> Rate | None:
+    def lasting(self, hardware: str, network: str, dims: int, seconds: float, precision: str = "auto") -> Rate | None:
         """The measured step of such a network whose time is nearest to `seconds`; None without any."""
-        fitting = self._of(hardware, network, dims)
+        fitting = self.of(hardware, network, dims, precision)
         return min(fitting, key=lambda rate: abs(math.log(rate.step_seconds / seconds)), default=None)
 
     def add(self, rate: Rate) -> Rates:
         """With one more; a trial never takes the place of a training's mean, nor a busy machine's of a calm one's."""
+        if any(other.replaces(rate) and not rate.replaces(other) for other in self.rates):
+            return Rates(rates=tuple(other.completed_by([rate]) for other in self.rates))
         others = [other for other in self.rates if not rate.replaces(other)]
-        if any(other.replaces(rate) for other in others):
-            return self
-        return Rates(rates=(rate, *others)[:_MOST_KEPT])
+        return Rates(rates=(rate.completed_by(self.rates), *others)[:_MOST_KEPT])
 
     def without(self, hardware: str) -> Rates:
         """Without what was measured on some hardware."""

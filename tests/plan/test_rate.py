@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from bts_auto.plan.rate import RATES_FILE, Rate, Rates
@@ -60,3 +61,36 @@ def test_the_longest_steps_tell_of_long_ones():
 def test_a_machine_is_forgotten():
     rates = Rates().add(rate()).add(rate(hardware="there"))
     assert [one.hardware for one in rates.without("here").rates] == ["there"]
+
+
+SIZES = {"patch_size": (64, 64, 64), "batch_size": 2, "features": (32, 64), "channels": (2, 4), "optimizer": "sgd"}
+
+
+def test_a_file_that_knows_no_sizes_yet_is_read(tmp_path: Path):
+    new = {"chosen", "sizes", "peak_gb"}
+    (tmp_path / RATES_FILE).write_text(json.dumps({"rates": [rate().model_dump(mode="json", exclude=new)]}))
+    assert Rates.load(tmp_path) == Rates().add(rate())
+
+
+def test_a_named_number_format_is_not_foretold_from_another():
+    rates = Rates().add(rate(1.0, 1.0, precision="bf16"))
+    assert rates.nearest("here", "plain_unet", 3, 1.0, "fp32") is None
+    assert rates.add(rate(1.0, 3.0)).nearest("here", "plain_unet", 3, 1.0, "bf16").step_seconds == 1.0  # type: ignore[union-attr]
+
+
+def test_auto_is_the_number_format_that_was_found_best():
+    rates = Rates().add(rate(1.0, 1.0, precision="bf16", chosen=True)).add(rate(8.0, 24.0))
+    assert rates.nearest("here", "plain_unet", 3, 8.0).precision == "bf16"  # type: ignore[union-attr]
+    assert rates.lasting("here", "plain_unet", 3, 24.0).precision == "bf16"  # type: ignore[union-attr]
+
+
+def test_steps_of_other_sizes_stand_beside_each_other():
+    rates = Rates().add(rate(sizes=SIZES)).add(rate(sizes=SIZES | {"optimizer": "adam"}))
+    assert len(rates.rates) == 2
+
+
+def test_what_a_trial_found_out_outlives_a_better_time():
+    trial, training = rate(sizes=SIZES, peak_gb=1.5, chosen=True), rate(1.0, 3.0, sizes=SIZES, source="training")
+    for first, second in ((trial, training), (training, trial)):
+        (known,) = Rates().add(first).add(second).rates
+        assert (known.source, known.step_seconds, known.peak_gb, known.chosen) == ("training", 3.0, 1.5, True)
