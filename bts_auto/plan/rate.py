@@ -36,7 +36,8 @@ class Sizes(Document):
         Channels of each stage.
     channels : tuple of int
         Of the images and of the logits.
-    optimizer : str
+    optimizer, objective : str
+        Their names.
     """
 
     patch_size: tuple[int, ...]
@@ -44,6 +45,7 @@ class Sizes(Document):
     features: tuple[int, ...]
     channels: tuple[int, int]
     optimizer: str
+    objective: str
 
 
 class Rate(Document):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bts_auto.plan.schema import Considered, Plan
     from bts_auto.steps.place import Place
     from bts_auto.steps.planning import Planning, Request
-    from bts_auto.steps.trials import Trials
+    from bts_auto.steps.trials import OutOfMemory, Trials
 
 FOLDS = 5
 # Each choice that rests on a step which was not timed is followed by timing it.
@@ -35,41 +35,38 @@ def plan_for_budget(planning: Planning, preset: str) -> Plan:
     PlanError
         When the budget is too short for any, or the memory, the cases are too small, or a recipe names sizes.
     """
-    from bts_auto.steps.measure import measure_rates
+    from bts_auto.steps.fitting import fitting
     from bts_auto.steps.probes import budget_probes
-    from bts_auto.steps.trials import OutOfMemory, Trials
+    from bts_auto.steps.trials import Trials
 
-    base, gb, observer = planning.usual(preset), planning.available_gb(), planning.observer
+    base, gb = planning.usual(preset), planning.available_gb()
     source = "3d_fullres" if "3d_fullres" in base.configurations else "2d"
     for part in planning.parts:
         part.check_budget(source)
-    probes = list(budget_probes(base, source))
-    if not probes:
+    if not list(budget_probes(base, source, gb)):
         median = "x".join(f"{edge:g}" for edge in base.configuration(source).median_image_size_in_voxels)
         raise PlanError(f"cases of {median} voxels are too small to plan for a time budget", mend="leave out --budget")
     planning.say_what_for(gb)
+    room = planning.room_gb(gb)
     with Trials(planning.request.device) as trials:
-        for probe, name in probes:
-            measure_rates(trials, probe, [name], planning.rates_folder, observer=observer)
-        while True:
-            try:
-                return _plan_within(planning, trials, base, source, gb)
-            except OutOfMemory as error:
-                gb *= 0.8
-                observer.warn(f"a real step does not fit ({error.what}); planning for {gb:.1f} GB")
+        return fitting(gb, lambda gb: _plan_within(planning, trials, base, source, gb, room), planning.observer)
 
 
-def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb: float) -> Plan:
-    """The plan for so many GB, chosen again until the steps that it rests on are measured ones."""
+def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb: float, room_gb: float) -> Plan:
+    """The plan for so many GB, chosen again until its steps are measured ones, which may take `room_gb`."""
     from bts_auto.plan.rate import Rates
+    from bts_auto.steps.measure import measure_rates
+    from bts_auto.steps.probes import budget_probes
 
+    for probe, name in budget_probes(base, source, gb):
+        measure_rates(trials, probe, [name], planning.rates_folder, observer=planning.observer)
     slower = 1.0
     for _ in range(_MOST_CHOICES):
         known, before = Rates.load(planning.rates_folder), slower
         made = _foretold(planning, base, source, gb, slower)
         (name,) = made.configurations
         trained = planning.trained(made)
-        seconds = max(_real_step(planning, trials, one, name) for one in trained)
+        seconds = max(_real_step(planning, trials, one, name, room_gb) for one in trained)
         rates = Rates.load(planning.rates_folder)
         slower = seconds / _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
         if rates == known and slower <= _SLOWER * before:
@@ -120,16 +117,19 @@ def _considered(one: Candidate) -> Considered:
     )
 
 
-def _real_step(planning: Planning, trials: Trials, made: Plan, name: str) -> float:
-    """Seconds of a step that was really taken, now or before."""
+def _real_step(planning: Planning, trials: Trials, made: Plan, name: str, room_gb: float) -> float:
+    """Seconds of a step that was really taken, now or before, and took at most `room_gb`."""
+    from bts_auto.steps.fitting import check_peak
     from bts_auto.steps.measure import check_steps
 
-    rates = check_steps(trials, made, [name], planning.rates_folder, observer=planning.observer)
+    rates = check_steps(trials, made, [name], planning.rates_folder, room_gb=room_gb, observer=planning.observer)
     try:
         tflop = _step_flop(made, name) / _TERA
     except PlanError:  # a network whose operations are not counted is not remembered either
         planning.observer.note(f"trying a training step: {name}, network {made.configuration(name).network.name}")
-        return trials.run(made, name, quick=True).step_seconds
+        tried = trials.run(made, name, quick=True)
+        check_peak(name, tried.peak_bytes / 2**30, room_gb, made.gpu_memory_gb)
+        return tried.step_seconds
     return _seconds(planning, rates, made, name, tflop)
 
 
@@ -140,11 +140,9 @@ def _step_flop(made: Plan, name: str) -> float:
 
 
 def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, flop: float) -> Any:
-    from bts_auto import machine
-
-    configuration = made.configuration(name)
-    hardware = machine.hardware(planning.request.device)
-    rate = rates.nearest(hardware, configuration.network.name, configuration.dims, flop / _TERA)
+    configuration, hardware = made.configuration(name), planning.request.hardware
+    precision = configuration.training.precision
+    rate = rates.nearest(hardware, configuration.network.name, configuration.dims, flop / _TERA, precision)
     if rate is None:
         raise PlanError(f"the speed of network '{configuration.network.name}' could not be measured here")
     return rate
@@ -230,7 +228,7 @@ def settle(
 ) -> tuple[str, ...]:
     """Time real steps on the preprocessed cases and save the number of steps that fit; says how to train.
 
-    A plan that was settled before stays as it is.
+    A plan that was settled before stays as it is; times that other programs disturbed do not settle it.
     """
     from bts_auto.plan.expect import duration
     from bts_auto.plan.recipes import load_recipe
@@ -240,7 +238,7 @@ def settle(
     chosen = None if recipe is None else load_recipe(recipe)
     if not made.settled:
         observer.note("timing steps on preprocessed cases")
-        made = _settled(place, made, name, request, chosen)
+        made = _settled(place, made, name, request, chosen, observer)
         made.save(place.plan_path(made.recipe))
     training = made.configuration(name).training
     each = f" of each of {len(chosen.members)} members" if chosen is not None and chosen.members else ""
@@ -250,22 +248,24 @@ def settle(
     return (f"{fit}; next: {command}{laid}",)
 
 
-def _settled(place: Place, made: Plan, name: str, request: Request, recipe: Recipe | None) -> Plan:
+def _settled(place: Place, made: Plan, name: str, request: Request, recipe: Recipe | None, observer: Observer) -> Plan:
     """The plan with the steps that fit by a trial on prepared cases, of an ensemble by that of the slowest member."""
-    from bts_auto import machine
     from bts_auto.plan.expect import with_expected
-    from bts_auto.plan.rate import Rates
+    from bts_auto.plan.rate import Rates, is_busy
     from bts_auto.plan.recipes import apply_recipe
     from bts_auto.preprocess.dataset import store_folder
     from bts_auto.preprocess.store import CaseStore
     from bts_auto.steps.measure import as_rate
-    from bts_auto.steps.trials import Trials
+    from bts_auto.steps.trials import OutOfMemory, Trials
 
     store = CaseStore(store_folder(place.preprocessed, made, name))
     cases = store.cases()
     trained = [made] if recipe is None else [apply_recipe(made, one) for one in recipe.parts().values()]
-    with Trials(request.device) as trials:
-        tried = [trials.run(one, name, store=store.folder, cases=cases) for one in trained]
+    try:
+        with Trials(request.device) as trials:
+            tried = [trials.run(one, name, store=store.folder, cases=cases) for one in trained]
+    except OutOfMemory as error:
+        raise _too_large(made, request, error) from error
     formats = {one.precision for one in tried}
     if len(formats) == 1:  # found out once, not again by each training
         made = made.replaced(name, "training", {"precision": formats.pop()})
@@ -273,14 +273,29 @@ def _settled(place: Place, made: Plan, name: str, request: Request, recipe: Reci
     shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
     steps = min(_fitting(one, name, took.step_seconds, shapes) for one, took in zip(trained, tried, strict=True))
     made = with_steps(made, name, steps)
-    told, hardware = Rates(), machine.hardware(request.device)
+    told, hardware = Rates(), request.hardware
     for one, took in zip(trained, tried, strict=True):
         with contextlib.suppress(PlanError):  # a network whose operations are not counted tells no rate
             rate = as_rate(one, name, took, hardware)
             Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
             told = told.add(rate)
     made = with_expected(made, told, hardware, on_cpu=request.on_cpu)
-    return made.model_copy(update={"settled": True})
+    others = max(one.others for one in tried)
+    if is_busy(others):
+        observer.warn(
+            f"other programs took {others:.0%} of the processors while steps were timed: fewer steps are planned than "
+            "would fit; the same command times them again when the machine is idle"
+        )
+    return made.model_copy(update={"settled": not is_busy(others)})
+
+
+def _too_large(made: Plan, request: Request, error: OutOfMemory) -> PlanError:
+    device = "--device cpu " if request.on_cpu else ""
+    return PlanError(
+        f"a real step on preprocessed cases does not fit ({error.what})",
+        where=error.where,
+        mend=f"free memory, or plan for less of it: {device}--gpu-memory {made.gpu_memory_gb / 2:.2g}",
+    )
 
 
 def _spelt(seconds: float) -> str:

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bts_auto.events import SILENT, Observer
-from bts_auto.steps.trials import Tried
+from bts_auto.steps.trials import OutOfMemory, Tried
 
 if TYPE_CHECKING:
-    from bts_auto.plan.rate import Rate, Rates
+    from bts_auto.plan.rate import Rate, Rates, Sizes
     from bts_auto.plan.schema import Plan
     from bts_auto.steps.trials import Trials
 
-_TERA = 1e12
+_TERA, _GB = 1e12, 2**30
 # A training's mean says more than a trial from so many steps on.
 _TELLING_STEPS = 20
-# A measured step whose operations differ by less than this factor is as good as the step itself ...
-_SAME_STEP = 1.05
+# A measured step whose operations differ by less than this factor takes the same time ...
+_SAME_TIME = 1.05
 # ... and by less than this factor good enough to foretell others from.
 _NEAR_STEP = 2.0
+# Rounding of operations that are counted twice for one step.
+_SAME_FLOP = 1.001
 
 
 def as_rate(plan: Plan, name: str, tried: Tried, hardware: str) -> Rate:
@@ -43,51 +45,109 @@ def as_rate(plan: Plan, name: str, tried: Tried, hardware: str) -> Rate:
             "step_seconds": tried.step_seconds,
             "source": "trial",
             "others": tried.others,
+            "chosen": configuration.training.precision == "auto",
+            "sizes": _sizes(plan, name),
+            "peak_gb": tried.peak_bytes / _GB,
         }
+    )
+
+
+def _sizes(plan: Plan, name: str) -> Sizes:
+    from bts_auto.plan.rate import Sizes
+
+    configuration = plan.configuration(name)
+    return Sizes(
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size,
+        features=configuration.features_per_stage,
+        channels=plan.network_channels(name),
+        optimizer=configuration.training.optimizer.name,
+        objective=configuration.training.objective.name,
     )
 
 
 def measure_rates(
     trials: Trials, plan: Plan, names: Sequence[str], folder: Path, *, observer: Observer = SILENT
 ) -> Rates:
-    """The rates that `folder` remembers, with those of `names` measured where nothing of their size is known."""
-    return _measure(trials, plan, names, folder, _NEAR_STEP, "timing a small network", observer)
-
-
-def check_steps(
-    trials: Trials, plan: Plan, names: Sequence[str], folder: Path, *, observer: Observer = SILENT
-) -> Rates:
-    """Run a real step of each of `names`, but for those that `folder` remembers, and remember their rates there.
+    """The rates that `folder` remembers, with those of `names` measured where nothing of their size is known.
 
     Raises
     ------
     OutOfMemory
         When one of them does not fit.
     """
-    return _measure(trials, plan, names, folder, _SAME_STEP, "trying a training step", observer)
+    from bts_auto.plan.rate import Rates
+
+    for name in names:
+        flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, Rates.load(folder), trials.hardware)
+        if flop is not None and (rate is None or rate.busy or _ratio(rate, flop) >= _NEAR_STEP):
+            _take(trials, plan, name, folder, "timing a small network", observer)
+    return Rates.load(folder)
 
 
-def _measure(
-    trials: Trials, plan: Plan, names: Sequence[str], folder: Path, near: float, doing: str, observer: Observer
+def check_steps(
+    trials: Trials,
+    plan: Plan,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    room_gb: float = math.inf,
+    observer: Observer = SILENT,
 ) -> Rates:
-    from bts_auto import machine
+    """Run a real step of each of `names`, and remember their rates and peaks in `folder`.
+
+    The very same step is not repeated where its peak is remembered to fit.
+
+    Parameters
+    ----------
+    room_gb : float
+        The most memory that a step may be seen to take.
+
+    Raises
+    ------
+    OutOfMemory
+        When one of them does not fit, or takes more than `room_gb`.
+    """
+    from bts_auto.plan.rate import Rates
+    from bts_auto.steps.fitting import check_peak
+
+    for name in names:
+        if _step_tflop(plan, name) is None:
+            continue
+        known = _same_step(plan, name, Rates.load(folder), trials.hardware)
+        if known is not None and not known.busy and known.peak_gb is not None and known.peak_gb <= room_gb:
+            continue
+        peak = _take(trials, plan, name, folder, "trying a training step", observer).peak_gb or 0.0
+        check_peak(name, peak, room_gb, _foretold_gb(plan, name, Rates.load(folder), trials.hardware))
+    return Rates.load(folder)
+
+
+def _take(trials: Trials, plan: Plan, name: str, folder: Path, doing: str, observer: Observer) -> Rate:
+    """Run a real step, say so before, and remember what it took."""
     from bts_auto.plan.expect import duration
     from bts_auto.plan.rate import Rates
 
-    hardware = machine.hardware(trials.device)
-    for name in names:
-        rates = Rates.load(folder)
-        flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, rates, hardware)
-        if flop is None or (rate is not None and not rate.busy and _ratio(rate, flop) < near):
-            continue
-        about = "" if rate is None else f" (about {duration(flop / rate.tflops)})"
-        one = plan.configuration(name)
-        patch = "x".join(map(str, one.patch_size))
-        sizes = f"patch {patch}, {one.features_per_stage[0]} channels, batch {one.batch_size}"
-        observer.note(f"{doing}: {name}, {sizes}{about}")
-        found = as_rate(plan, name, trials.run(_in_known_format(plan, name, rate), name, quick=True), hardware)
-        rates.add(found).save(folder)
-    return Rates.load(folder)
+    rates, one = Rates.load(folder), plan.configuration(name)
+    flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, rates, trials.hardware)
+    about = "" if rate is None or flop is None else f" (about {duration(flop / rate.tflops)})"
+    patch = "x".join(map(str, one.patch_size))
+    sizes = f"patch {patch}, {one.features_per_stage[0]} channels, batch {one.batch_size}"
+    observer.note(f"{doing}: {name}, {sizes}{about}")
+    try:
+        tried = trials.run(_in_known_format(plan, name, rate), name, quick=True)
+    except OutOfMemory as error:
+        most = _foretold_gb(plan, name, rates, trials.hardware)
+        raise OutOfMemory(error.what, where=name, mend=error.mend, most_gb=most) from error
+    found = as_rate(plan, name, tried, trials.hardware)
+    rates.add(found).save(folder)
+    return found
+
+
+def _foretold_gb(plan: Plan, name: str, rates: Rates, hardware: str) -> float:
+    """Memory that a step is foretold to take in the number format that is known to be the best."""
+    from bts_auto.plan.memory_model import plan_memory
+
+    return plan_memory(_in_known_format(plan, name, nearest_rate(plan, name, rates, hardware)), name).peak / _GB
 
 
 def _step_tflop(plan: Plan, name: str) -> float | None:
@@ -102,9 +162,18 @@ def _step_tflop(plan: Plan, name: str) -> float | None:
 
 
 def nearest_rate(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
-    """The measured step that is most like a configuration's."""
-    configuration, flop = plan.configuration(name), _step_tflop(plan, name)
-    return None if flop is None else rates.nearest(hardware, configuration.network.name, configuration.dims, flop)
+    """The measured step that is most like a configuration's, in the number format that its plan wants."""
+    one, flop = plan.configuration(name), _step_tflop(plan, name)
+    return None if flop is None else rates.nearest(hardware, one.network.name, one.dims, flop, one.training.precision)
+
+
+def _same_step(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
+    """The measurement of this very step, if there is one."""
+    one, flop, sizes = plan.configuration(name), _step_tflop(plan, name), _sizes(plan, name)
+    if flop is None:
+        return None
+    measured = rates.of(hardware, one.network.name, one.dims, one.training.precision)
+    return next((rate for rate in measured if rate.sizes == sizes and _ratio(rate, flop) < _SAME_FLOP), None)
 
 
 def _ratio(rate: Rate, step_tflop: float) -> float:
@@ -128,31 +197,59 @@ def known_step_seconds(plan: Plan, name: str, folder: Path, *, device: str = "au
     if not rates.rates or flop is None:
         return None
     rate = nearest_rate(plan, name, rates, machine.hardware(device))
-    return flop / rate.tflops if rate is not None and not rate.busy and _ratio(rate, flop) < _SAME_STEP else None
+    return flop / rate.tflops if rate is not None and not rate.busy and _ratio(rate, flop) < _SAME_TIME else None
 
 
-def remember_training(folder: Path, rates_folder: Path, *, device: str = "auto") -> None:
-    """Learn the machine's rate from the journal of a trained fold, where it is long enough to tell."""
+def remember_training(
+    folder: Path, rates_folder: Path, *, device: str = "auto", chosen: bool = False, observer: Observer = SILENT
+) -> None:
+    """Learn the machine's rate from the journal of a trained fold, where it is long enough to tell.
+
+    Epochs in which other programs took much of the processors tell nothing of the machine; where there were only such,
+    that is remembered with the rate.
+
+    Parameters
+    ----------
+    chosen : bool
+        Whether the number format was found to be the best here; else the plan had named it.
+    """
     from bts_auto import machine
     from bts_auto.errors import PlanError
     from bts_auto.model.fold import TrainedFold
     from bts_auto.plan.rate import Rate, Rates
 
-    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    epochs = [line for line in lines if line.get("kind") == "epoch"]
-    ends = [0, *(line["step"] for line in epochs)]
-    per_step = [
-        line["seconds"] / (end - begin)
-        for line, begin, end in zip(epochs, ends, ends[1:], strict=False)
-        if end > begin and line["seconds"] > 0
-    ]
-    if not per_step or ends[-1] < _TELLING_STEPS:
+    told = _seconds_of_steps(folder / "journal.jsonl")
+    if told is None:
         return
+    seconds, others = told
     fold = TrainedFold(folder)
-    tried = Tried(statistics.median(per_step), fold.configuration.training.precision, 0)
+    tried = Tried(seconds, fold.configuration.training.precision, 0, others)
     try:
         rate = as_rate(fold.plan, fold.configuration_name, tried, machine.hardware(device))
     except PlanError:
         return
-    mean = Rate.model_validate(rate.model_dump() | {"source": "training"})
+    mean = Rate.model_validate(rate.model_dump() | {"source": "training", "chosen": chosen, "peak_gb": None})
+    if mean.busy:
+        observer.warn(
+            f"other programs took {others:.0%} of the processors during the training: it took longer than it would "
+            "alone, and the times of other plans are not foretold from it where better ones are known"
+        )
     Rates.load(rates_folder).add(mean).save(rates_folder)
+
+
+def _seconds_of_steps(journal: Path) -> tuple[float, float] | None:
+    """The median seconds of a step, of undisturbed epochs where there are enough, and the share that others took of the
+    processors; None where the training was too short to tell."""
+    from bts_auto.plan.rate import is_busy
+
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    epochs, step = list[tuple[int, float, float]](), 0
+    for line in (line for line in lines if line.get("kind") == "epoch"):
+        if line["step"] > step and line["seconds"] > 0:
+            epochs.append((line["step"] - step, line["seconds"], line.get("others", 0.0)))
+        step = line["step"]
+    for looked_at in ([epoch for epoch in epochs if not is_busy(epoch[2])], epochs):
+        if sum(steps for steps, _, _ in looked_at) >= _TELLING_STEPS:
+            seconds = statistics.median(seconds / steps for steps, seconds, _ in looked_at)
+            return seconds, statistics.median(others for _, _, others in looked_at)
+    return None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bts_auto.plan.rate import Rates
     from bts_auto.plan.recipes import Recipe
     from bts_auto.plan.schema import Asked, Plan
+    from bts_auto.steps.trials import Trials
 
 # Left to the system and to what the loader prepares: share of the memory that is not planned for.
 _MARGIN = 0.2
@@ -29,8 +30,8 @@ _KEPT = 1.3
 _MOST_CPU_GB = 8.0
 # The plan whose networks are timed to learn the machine's speed.
 _SMALL_GB = 1.0
-# When a real step does not fit, the next plan is made for this share of the memory.
-_SHRINK, _MOST_ATTEMPTS = 0.8, 6
+# So often a plan is made anew whose steps take longer than they may.
+_MOST_ATTEMPTS = 6
 # A step that lasts so much longer than it may is planned anew from what it took.
 _TOO_LONG = 1.25
 # A GPU may have so much less than the memory that is named for it: makers and drivers count in different ways.
@@ -90,7 +91,14 @@ class Request:
         """Memory of the GPU that will train; None where a processor will."""
         from bts_auto import machine
 
-        return None if self.device == "cpu" else machine.gpu_memory_gb()
+        return machine.gpu_memory_gb(self.device)
+
+    @cached_property
+    def hardware(self) -> str:
+        """What will train, as measured rates name it."""
+        from bts_auto import machine
+
+        return machine.hardware(self.device)
 
     @property
     def elsewhere(self) -> bool:
@@ -158,10 +166,9 @@ class Planning:
 
     @property
     def _asked(self) -> Asked:
-        from bts_auto import machine
         from bts_auto.plan.schema import Asked
 
-        tried_on = None if self.request.elsewhere else machine.hardware(self.request.device)
+        tried_on = None if self.request.elsewhere else self.request.hardware
         return Asked(gpu_memory_gb=self.request.gpu_memory, hardware=tried_on)
 
     @property
@@ -183,11 +190,10 @@ class Planning:
 
     def _say_if_busy(self, made: Plan) -> None:
         """Say where what was measured tells more of other programs than of the machine."""
-        from bts_auto import machine
         from bts_auto.plan.rate import Rates
         from bts_auto.steps.measure import nearest_rate
 
-        rates, hardware = Rates.load(self.rates_folder), machine.hardware(self.request.device)
+        rates, hardware = Rates.load(self.rates_folder), self.request.hardware
         found = [rate for name in made.configurations if (rate := nearest_rate(made, name, rates, hardware))]
         others = max((rate.others for rate in found if rate.busy), default=0.0)
         if others:
@@ -197,12 +203,11 @@ class Planning:
             )
 
     def _forget_rates(self) -> None:
-        from bts_auto import machine
         from bts_auto.plan.rate import Rates
 
         if not self.measures:
             raise PlanError("nnU-Net's rules measure nothing", where="--measure-again", mend="add --planner measured")
-        Rates.load(self.rates_folder).without(machine.hardware(self.request.device)).save(self.rates_folder)
+        Rates.load(self.rates_folder).without(self.request.hardware).save(self.rates_folder)
 
     def made_before(self, path: Path, preset: str) -> Plan | None:
         """The plan at `path` if the same was asked when it was measured: choices that were measured stay.
@@ -236,14 +241,13 @@ class Planning:
 
     def with_expected(self, made: Plan) -> Plan:
         """The plan with what each configuration is expected to take on this machine."""
-        from bts_auto import machine
         from bts_auto.plan.expect import with_expected
         from bts_auto.plan.rate import Rates
 
         if self.measures and self.request.elsewhere:
             return with_expected(made, Rates(), "", precision=_GPU_FORMAT)
         rates = Rates.load(self.rates_folder)
-        hardware = machine.hardware(self.request.device) if rates.rates else ""
+        hardware = self.request.hardware if rates.rates else ""
         return with_expected(made, rates, hardware, on_cpu=self.request.on_cpu)
 
     def available_gb(self) -> float:
@@ -275,6 +279,14 @@ class Planning:
     def _mend_memory(self) -> str:
         named = self.request.gpu_memory is not None
         return "raise --gpu-memory" if named else "end other programs, or give this machine or container more memory"
+
+    def room_gb(self, gb: float) -> float:
+        """The most memory in GB that a step of a plan for `gb` may be seen to take."""
+        from bts_auto.plan.memory_model import RUNTIME_ON_CPU
+
+        room = gb * _KEPT + RUNTIME_ON_CPU / 2**30 if self.request.on_cpu else gb
+        # Of a named memory nothing was left aside; else half of what was is there for the memory model's error.
+        return room if self.request.gpu_memory is not None else room * (1 - _MARGIN / 2) / (1 - _MARGIN)
 
     @contextlib.contextmanager
     def sizing(self, gb: float) -> Iterator[None]:
@@ -311,28 +323,30 @@ class Planning:
 
     def _measured(self, preset: str) -> Plan:
         """Sizes by bytes and operations, each checked by real steps; smaller ones where those do not fit."""
+        from bts_auto.steps.fitting import fitting
+        from bts_auto.steps.trials import Trials
+
+        gb = self.available_gb()
+        self.say_what_for(gb)
+        room = self.room_gb(gb)
+        with Trials(self.request.device) as trials:
+            return fitting(gb, lambda gb: self._tried(trials, preset, gb, room), self.observer)
+
+    def _tried(self, trials: Trials, preset: str, gb: float, room_gb: float) -> Plan:
+        """Sizes for so much memory, whose steps were really taken."""
         from bts_auto.steps.measure import check_steps, measure_rates
         from bts_auto.steps.probes import small_probes
-        from bts_auto.steps.trials import OutOfMemory, Trials
 
-        gb, usual, folder = self.available_gb(), self.usual(preset), self.rates_folder
-        self.say_what_for(gb)
-        with Trials(self.request.device) as trials:
-            for probe, name in small_probes(usual):
-                measure_rates(trials, probe, [name], folder, observer=self.observer)
-            for attempt in range(1, _MOST_ATTEMPTS + 1):
-                made = self._sized_plan(usual, preset, gb)
-                try:
-                    check_steps(trials, made, self._sized(made), folder, observer=self.observer)
-                except OutOfMemory as error:
-                    gb *= _SHRINK
-                    problem = f"a real step does not fit ({error.what})"
-                    self.observer.warn(f"{error.where}: {problem}; planning for {gb:.1f} GB")
-                    continue
-                # The small networks were only a guess at the machine's speed; now steps of nearly that size are known.
-                if attempt == _MOST_ATTEMPTS or not self._takes_too_long(made):
-                    return made
-        raise PlanError(f"no plan fits: a real step fails even when planned for {gb:.1f} GB", mend="free memory")
+        usual, folder = self.usual(preset), self.rates_folder
+        for probe, name in small_probes(usual):
+            measure_rates(trials, probe, [name], folder, observer=self.observer)
+        for _ in range(_MOST_ATTEMPTS):
+            made = self._sized_plan(usual, preset, gb)
+            check_steps(trials, made, self._sized(made), folder, room_gb=room_gb, observer=self.observer)
+            # The small networks were only a guess at the machine's speed; now steps of nearly that size are known.
+            if not self._takes_too_long(made):
+                break
+        return made
 
     def _counted(self, preset: str) -> Plan:
         """Sizes by bytes alone, for a GPU that is not here."""
@@ -389,12 +403,11 @@ class Planning:
 
     def _limits(self, rates: Rates, network: str, dims: int, gb: float) -> Limits:
         """What a step of such a network may take."""
-        from bts_auto import machine
         from bts_auto.plan.measured import LONGEST_STEP_S, Limits
 
         if self.request.elsewhere:
             return Limits(gb, _GPU_FORMAT)
-        rate = rates.lasting(machine.hardware(self.request.device), network, dims, LONGEST_STEP_S)
+        rate = rates.lasting(self.request.hardware, network, dims, LONGEST_STEP_S)
         if rate is None:  # cases of a few voxels, whose networks have no stages to count
             return Limits(gb)
         return Limits(gb, rate.precision, LONGEST_STEP_S * rate.tflops)

@@ -24,12 +24,19 @@ def small_probes(base: Plan) -> Iterator[tuple[Plan, str]]:
             yield from _probe(base, name, *_SMALL[base.configuration(name).dims], BASE_FEATURES)
 
 
-def budget_probes(base: Plan, name: str) -> Iterator[tuple[Plan, str]]:
-    """Networks of several widths; first the small one, which tells the number format soonest."""
+def budget_probes(base: Plan, name: str, gb: float) -> Iterator[tuple[Plan, str]]:
+    """Networks of several widths; first the small one, which tells the number format soonest.
+
+    The larger ones are left out where they would take more memory than `gb`.
+    """
+    from bts_auto.plan.memory_model import plan_memory
+
     dims = base.configuration(name).dims
     yield from _probe(base, name, *_SMALL[dims], BASE_FEATURES)
     for width in _LARGER_WIDTHS:
-        yield from _probe(base, name, *_LARGER[dims], width)
+        for probe, _ in _probe(base, name, *_LARGER[dims], width):
+            if plan_memory(probe, name).peak <= gb * 2**30:
+                yield probe, name
 
 
 def _probe(base: Plan, name: str, edge: int, batch: int, width: int) -> Iterator[tuple[Plan, str]]:

@@ -148,7 +148,8 @@ class Stage:
             **options,
         )
         if alone and not done.already_finished:
-            remember_training(self.folder(fold), rates, device=device)
+            chosen = self.plan.configuration(self.configuration).training.precision == "auto"
+            remember_training(self.folder(fold), rates, device=device, chosen=chosen, observer=self.observer)
         return done
 
     def validate(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bts_auto import machine
 from bts_auto.errors import BtsError
 
 if TYPE_CHECKING:
@@ -23,7 +26,27 @@ RETURN_MEMORY = "--return-memory"
 
 
 class OutOfMemory(BtsError):
-    """A step does not fit the memory of the device."""
+    """A step does not fit the memory of the device.
+
+    Parameters
+    ----------
+    most_gb : float
+        Nothing that is foretold to take more than this fits either.
+    measured : bool
+        Whether that was told by a step that was taken, not by one that failed.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        mend: str | None = None,
+        most_gb: float = math.inf,
+        measured: bool = False,
+    ) -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.most_gb, self.measured = most_gb, measured
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,11 @@ class Trials:
         self._process: subprocess.Popen[str] | None = None
         self._complaints: IO[str] | None = None
 
+    @cached_property
+    def hardware(self) -> str:
+        """What the steps run on, as rates name it."""
+        return machine.hardware(self.device)
+
     def __enter__(self) -> Trials:
         return self
 
@@ -109,7 +137,19 @@ class Trials:
             raise self._end(name)
         if "out_of_memory" in answer:
             raise OutOfMemory(answer["out_of_memory"], where=name)
+        self._check_device(answer.pop("on_gpu", None), name)
         return Tried(**answer)
+
+    def _check_device(self, on_gpu: bool | None, name: str) -> None:
+        """Refuse steps of another device than the driver names, whose speed would be remembered as that one's."""
+        if self.device != "auto" or on_gpu is None or on_gpu == self._expects_gpu:
+            return
+        found = "torch computes on a GPU that nvidia-smi does not name" if on_gpu else "torch cannot use the GPU here"
+        raise BtsError(found, where=name, mend="say what will train: --device cpu or --device cuda")
+
+    @cached_property
+    def _expects_gpu(self) -> bool:
+        return machine.gpu(self.device) is not None
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """The answer; None where the process has ended instead."""

@@ -59,6 +59,8 @@ _USUAL = Timing()
 _QUICK = Timing(seconds=2.0, one_is_enough=5.0)
 # Loader workers fill their queues beside the first steps, which a training of some length does not feel.
 _ON_STORED_CASES = Timing(steps=30, seconds=20.0, warm_up=4)
+# What plain RuntimeErrors of torch and its libraries say where memory is not to be had.
+_OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 
 
 def random_batch(
@@ -160,7 +162,7 @@ class Question:
 
 
 def answer(question: Question) -> dict[str, Any]:
-    """Try it; see :class:`bts_auto.steps.trials.Tried`."""
+    """Try it; see :class:`bts_auto.steps.trials.Tried`, and whether that was on an NVIDIA GPU."""
     device = choose_device(question.device)
     configuration, labels = question.plan.configuration(question.configuration), question.plan.label_set()
     before = _forget_peak(device)
@@ -186,6 +188,7 @@ def answer(question: Question) -> dict[str, Any]:
         "precision": choice.name,
         "peak_bytes": _peak_bytes(device, before),
         "others": round(watch.taken_by_others(), 2),
+        "on_gpu": device.type == "cuda",
     }
 
 
@@ -238,15 +241,20 @@ def _peak_bytes(device: torch.device, before: int) -> int:
     return max(0, _resident_bytes("VmHWM") - before)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory was not to be had."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
 def _answered(question: Question) -> dict[str, Any]:
     """The answer, or that there is not enough memory for it."""
     try:
         return answer(question)
     except (MemoryError, RuntimeError) as error:
-        # torch reports a failed allocation on the CPU as a plain RuntimeError.
-        words = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in words:
+        if not is_out_of_memory(error):
             raise
+        words = str(error)
         return {"out_of_memory": words.splitlines()[0] if words else "out of memory"}
 
 

@@ -63,7 +63,14 @@ def test_a_machine_is_forgotten():
     assert [one.hardware for one in rates.without("here").rates] == ["there"]
 
 
-SIZES = {"patch_size": (64, 64, 64), "batch_size": 2, "features": (32, 64), "channels": (2, 4), "optimizer": "sgd"}
+SIZES = {
+    "patch_size": (64, 64, 64),
+    "batch_size": 2,
+    "features": (32, 64),
+    "channels": (2, 4),
+    "optimizer": "sgd",
+    "objective": "segmentation",
+}
 
 
 def test_a_file_that_knows_no_sizes_yet_is_read(tmp_path: Path):

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from bts_auto import machine
+from bts_auto.plan.memory_model import plan_memory
 from bts_auto.plan.rate import Rates
 from bts_auto.plan.schema import Plan
 from bts_auto.steps.measure import check_steps, known_step_seconds, measure_rates
-from bts_auto.steps.trials import Tried
+from bts_auto.steps.trials import OutOfMemory, Tried
 from bts_auto.train.trial import Timing, time_steps
 from tests.plan.cases import plan
 
@@ -56,14 +57,14 @@ def test_a_slow_first_step_may_be_enough():
 class Steps:
     """Stands for the process of trials: each step takes a second; remembers the number formats it was asked for."""
 
-    device = "cpu"
+    hardware = "a machine"
 
-    def __init__(self, others: float = 0.0) -> None:
-        self.others, self.formats = others, list[str]()
+    def __init__(self, others: float = 0.0, peak_gb: float = 0.1) -> None:
+        self.others, self.peak_gb, self.formats = others, peak_gb, list[str]()
 
     def run(self, made: Plan, name: str, **options: object) -> Tried:
         self.formats.append(made.configuration(name).training.precision)
-        return Tried(1.0, "bf16", 1, self.others)
+        return Tried(1.0, "bf16", int(self.peak_gb * 2**30), self.others)
 
 
 @pytest.fixture
@@ -94,3 +95,33 @@ def test_a_step_on_a_busy_machine_is_taken_again(made: Plan, tmp_path: Path):
     check_steps(calm, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
     assert len(calm.formats) == 1
     assert [rate.busy for rate in Rates.load(tmp_path).rates] == [False]
+
+
+def test_a_step_of_another_kind_is_taken_though_its_operations_are_known(made: Plan, tmp_path: Path):
+    steps, other = Steps(), made.replaced("3d_fullres", "training", {"optimizer": {"name": "adam"}})
+    for one in (made, other):
+        check_steps(steps, one, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    assert len(steps.formats) == 2
+
+
+@pytest.mark.parametrize(("room", "trials"), [(3.0, 1), (1.0, 2)])
+def test_a_step_is_taken_again_where_its_peak_would_not_fit(made: Plan, tmp_path: Path, room: float, trials: int):
+    check_steps(steps := Steps(peak_gb=2.0), made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    steps.peak_gb = 0.5
+    check_steps(steps, made, ["3d_fullres"], tmp_path, room_gb=room)  # type: ignore[arg-type]
+    assert len(steps.formats) == trials
+
+
+def test_a_step_may_take_no_more_than_there_is(made: Plan, tmp_path: Path):
+    with pytest.raises(OutOfMemory, match="takes 2 GB of 1 GB") as raised:
+        check_steps(Steps(peak_gb=2.0), made, ["3d_fullres"], tmp_path, room_gb=1.0)  # type: ignore[arg-type]
+    foretold = plan_memory(made, "3d_fullres", precision="bf16").peak / 2**30
+    assert raised.value.measured
+    assert raised.value.most_gb == pytest.approx(foretold / 2)
+
+
+def test_the_time_of_a_number_format_is_not_that_of_another(made: Plan, tmp_path: Path):
+    check_steps(Steps(), made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    named = made.replaced("3d_fullres", "training", {"precision": "fp32"})
+    assert known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(1.0)
+    assert known_step_seconds(named, "3d_fullres", tmp_path) is None

@@ -32,11 +32,14 @@ UNCOUNTED_S = 3.0
 
 
 class Machine:
-    """A processor of `TFLOPS` whose memory holds steps of `most_gb`; counts the trials, and knows the last one."""
+    """A processor of `TFLOPS` whose memory holds steps of `most_gb`; counts the trials, and knows the last one.
+
+    `kept`: how much more than foretold steps are seen to take; `stored_gb`: what holds those on preprocessed cases.
+    """
 
     def __init__(self, most_gb: float = math.inf) -> None:
         self.most_gb, self.trials, self.others = most_gb, 0, 0.0
-        self.large_steps = 1.0
+        self.large_steps, self.kept, self.stored_gb = 1.0, 1.0, math.inf
         self.last: Plan | None = None
 
     def __call__(self, plan: Plan, name: str, **options: object) -> Tried:
@@ -44,10 +47,10 @@ class Machine:
         if plan.configuration(name).network.name == "unpooling_unet":
             return Tried(UNCOUNTED_S, "bf16", 0, self.others)
         peak = plan_memory(plan, name, precision="bf16").peak
-        if peak > self.most_gb * 2**30:
+        if peak > (self.most_gb if options.get("store") is None else self.stored_gb) * 2**30:
             raise OutOfMemory("full", where=name)
         seconds = plan_compute(plan, name).step / 1e12 / TFLOPS
-        return Tried(seconds * (self.large_steps if seconds > 5 else 1), "bf16", peak, self.others)
+        return Tried(seconds * (self.large_steps if seconds > 5 else 1), "bf16", int(peak * self.kept), self.others)
 
 
 class Heard(Observer):
@@ -67,7 +70,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """This machine has no GPU and 64 GB."""
     fake = Machine()
     monkeypatch.setattr(trials.Trials, "run", fake)
-    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: None)
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda device="auto": None)
     monkeypatch.setattr(machine, "hardware", lambda device="auto": "a machine")
     monkeypatch.setattr(machine, "free_memory", lambda: 64 * 2**30)
     return fake
@@ -87,9 +90,14 @@ def test_a_named_memory_is_planned_for_by_rules_without_a_trial(here: Machine, t
 
 
 def test_a_gpu_is_planned_for_by_rules(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: 4.0)
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda device: None if device == "cpu" else 4.0)
     made = planning(tmp_path).make("plain")
     assert (made.planner, made.gpu_memory_gb) == ("nnunet", 4)
+
+
+def test_the_gpu_that_will_train_is_planned_for(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda device: {"auto": 8.0, "cuda:1": 4.0}[device])
+    assert planning(tmp_path, device="cuda:1").make("plain").gpu_memory_gb == 4
 
 
 def test_without_a_gpu_sizes_are_measured(here: Machine, tmp_path: Path):
@@ -99,7 +107,7 @@ def test_without_a_gpu_sizes_are_measured(here: Machine, tmp_path: Path):
 
 
 def test_a_gpu_that_will_not_train_is_none(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: 4.0)
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda device: None if device == "cpu" else 4.0)
     assert planning(tmp_path, device="cpu").make("plain").planner == "measured"
 
 
@@ -232,7 +240,7 @@ def test_a_gpu_elsewhere_is_sized_for_without_a_trial(here: Machine, tmp_path: P
 
 @pytest.mark.parametrize(("gb", "elsewhere"), [(None, True), (8.0, True), (22.5, False), (24.0, False)])
 def test_a_gpu_may_have_a_little_less_than_is_named(here: Machine, monkeypatch, gb: float | None, elsewhere: bool):
-    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: gb)
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda device="auto": gb)
     assert Request(gpu_memory=24).elsewhere is elsewhere
 
 
@@ -387,3 +395,84 @@ def test_a_changed_recipe_is_laid_anew(here: Machine, tmp_path: Path, budget: fl
     assert asked.made_before(tmp_path / "plan.json", "plain")
     changed = first.model_copy(update={"configuration": {"training": {"seed": 6}}})
     assert planning(tmp_path, recipe=changed, budget=budget).made_before(tmp_path / "plan.json", "plain") is None
+
+
+def test_small_networks_are_timed_only_where_they_fit(here: Machine, tmp_path: Path):
+    here.most_gb, heard = 0.6, Heard()
+    made = planning(tmp_path, heard, budget=1800, gpu_memory=0.6, device="cpu").make("plain")
+    ((name, _),) = made.expected.items()
+    assert plan_memory(made, name, precision="bf16").peak <= 0.6 * 2**30
+    assert not [warning for warning in heard.warnings if "does not fit" in warning]
+
+
+def test_a_budget_is_planned_within_memory_that_is_not_what_it_seemed(here: Machine, tmp_path: Path):
+    here.most_gb, heard = 0.6, Heard()
+    made = planning(tmp_path, heard, budget=1800).make("plain")
+    ((name, _),) = made.expected.items()
+    assert plan_memory(made, name, precision="bf16").peak <= 0.6 * 2**30
+    assert "does not fit" in heard.warnings[0]
+
+
+@pytest.mark.parametrize("budget", [None, 1800])
+def test_without_memory_for_any_step_there_is_no_plan(here: Machine, tmp_path: Path, budget: float | None):
+    here.most_gb = 0.0
+    with pytest.raises(PlanError, match="no plan fits"):
+        planning(tmp_path, budget=budget).make("plain")
+
+
+@pytest.mark.parametrize(("budget", "kept"), [(None, 3.0), (86400 * 7, 6.0)])
+def test_steps_that_take_more_than_foretold_are_planned_smaller(
+    here: Machine, tmp_path: Path, budget: float | None, kept: float
+):
+    here.kept = kept
+    asked = {"planner": "measured", "gpu_memory": 2, "device": "cpu", "budget": budget}
+    made = planning(tmp_path, heard := Heard(), **asked).make("plain")
+    # On a processor there is room for what a training keeps, and for what torch takes besides.
+    peaks = [kept * plan_memory(made, name, precision="bf16").peak / 2**30 for name in made.expected]
+    assert max(peaks) <= 2 * 1.3 + 0.25
+    assert "it takes" in heard.warnings[0]
+
+
+def test_the_driver_is_asked_a_few_times_whatever_is_looked_at(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    monkeypatch.setattr(machine, "hardware", lambda device="auto": asked.append(device) or "a machine")
+    planning(tmp_path, budget=1800).make("plain")
+    assert len(asked) <= 2
+
+
+def test_steps_that_others_disturbed_settle_nothing(here: Machine, tiny: dict):
+    here.others, heard = 0.5, Heard()
+    disturbed = steps.plan_and_preprocess(**tiny, observer=heard)
+    assert any("fewer steps are planned" in warning for warning in heard.warnings)
+    here.others = 0.0
+    steps.plan_and_preprocess(**tiny)
+    settled = here.trials
+    assert steps.plan_and_preprocess(**tiny).lines == disturbed.lines
+    assert here.trials == settled
+
+
+def test_preprocessed_cases_that_do_not_fit_are_named(here: Machine, tiny: dict):
+    here.stored_gb = 0.0
+    with pytest.raises(PlanError, match=r"on preprocessed cases does not fit.*--gpu-memory"):
+        steps.plan_and_preprocess(**tiny)
+
+
+@pytest.mark.parametrize(("others", "known", "warnings"), [((0.0, 0.5, 0.0), 2.0, 0), ((0.5, 0.0, 0.5), None, 1)])
+def test_disturbed_epochs_tell_no_rate(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple, known: float | None, warnings: int
+):
+    made, folder = planning(tmp_path, gpu_memory=1).make("plain"), tmp_path / "fold_0"
+    folder.mkdir()
+    lines = [
+        {"kind": "epoch", "step": 10 * (i + 1), "seconds": 20.0 if share == 0 else 90.0, "others": share}
+        for i, share in enumerate(others)
+    ]
+    (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    plan = made.replaced("3d_fullres", "training", {"precision": "bf16"})
+    fold = SimpleNamespace(plan=plan, configuration_name="3d_fullres", configuration=plan.configuration("3d_fullres"))
+    monkeypatch.setattr("bts_auto.model.fold.TrainedFold", lambda folder: fold)
+    measure.remember_training(folder, tmp_path, observer=(heard := Heard()))
+    assert measure.known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(known)
+    assert len(heard.warnings) == warnings

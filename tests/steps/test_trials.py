@@ -11,6 +11,7 @@ from bts_auto.errors import BtsError
 from bts_auto.steps import trials
 from bts_auto.steps.measure import as_rate
 from bts_auto.steps.trials import OutOfMemory, Trials
+from bts_auto.train.trial import is_out_of_memory
 from tests.plan.cases import plan
 
 
@@ -63,4 +64,29 @@ def test_a_refused_allocation_is_out_of_memory(made):
 def test_any_other_failure_is_named(made):
     program = "sys.stdin.readline(); raise RuntimeError('no kernel')"
     with made(program) as here, pytest.raises(BtsError, match="no kernel"):
+        here.run(plan((16, 16, 16), gpu_memory_gb=1), "3d_fullres")
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"), True),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            True,
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+    ],
+)
+def test_what_torch_says_without_memory(error: Exception, memory: bool):
+    assert is_out_of_memory(error) is memory
+
+
+@pytest.mark.parametrize(("on_gpu", "driver", "words"), [("true", None, "does not name"), ("false", "A", "cannot use")])
+def test_steps_of_another_device_than_the_drivers_are_refused(made, monkeypatch, on_gpu: str, driver, words: str):
+    monkeypatch.setattr(trials.machine, "gpu", lambda device: driver)
+    answer = f'{{"step_seconds": 1.0, "precision": "fp32", "peak_bytes": 1, "on_gpu": {on_gpu}}}'
+    with made(f"sys.stdin.readline(); print({answer!r})") as here, pytest.raises(BtsError, match=words):
         here.run(plan((16, 16, 16), gpu_memory_gb=1), "3d_fullres")
