@@ -80,7 +80,7 @@ def measure_rates(
 
     for name in names:
         flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, Rates.load(folder), trials.hardware)
-        if flop is not None and (rate is None or rate.busy or _ratio(rate, flop) >= _NEAR_STEP):
+        if flop is not None and (rate is None or _is_stale(rate, trials) or _ratio(rate, flop) >= _NEAR_STEP):
             _take(trials, plan, name, folder, "timing a small network", observer)
     return Rates.load(folder)
 
@@ -114,12 +114,16 @@ def check_steps(
     for name in names:
         if _step_tflop(plan, name) is None:
             continue
-        known = _same_step(plan, name, Rates.load(folder), trials.hardware)
-        if known is not None and not known.busy and known.peak_gb is not None and known.peak_gb <= room_gb:
-            continue
-        peak = _take(trials, plan, name, folder, "trying a training step", observer).peak_gb or 0.0
-        check_peak(name, peak, room_gb, _foretold_gb(plan, name, Rates.load(folder), trials.hardware))
+        known = _same_step(plan, name, Rates(rates=(*trials.taken, *Rates.load(folder).rates)), trials.hardware)
+        if known is None or _is_stale(known, trials) or known.peak_gb is None or known.peak_gb > room_gb:
+            peak = _take(trials, plan, name, folder, "trying a training step", observer).peak_gb or 0.0
+            check_peak(name, peak, room_gb, _foretold_gb(plan, name, Rates.load(folder), trials.hardware))
     return Rates.load(folder)
+
+
+def _is_stale(rate: Rate, trials: Trials) -> bool:
+    """Whether other programs disturbed a measurement so that another may be better, which `trials` has not made yet."""
+    return rate.busy and rate not in trials.taken
 
 
 def _take(trials: Trials, plan: Plan, name: str, folder: Path, doing: str, observer: Observer) -> Rate:
@@ -140,6 +144,7 @@ def _take(trials: Trials, plan: Plan, name: str, folder: Path, doing: str, obser
         raise OutOfMemory(error.what, where=name, mend=error.mend, most_gb=most) from error
     found = as_rate(plan, name, tried, trials.hardware)
     rates.add(found).save(folder)
+    trials.taken.append(found)
     return found
 
 

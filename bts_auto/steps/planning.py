@@ -284,9 +284,11 @@ class Planning:
         """The most memory in GB that a step of a plan for `gb` may be seen to take."""
         from bts_auto.plan.memory_model import RUNTIME_ON_CPU
 
-        room = gb * _KEPT + RUNTIME_ON_CPU / 2**30 if self.request.on_cpu else gb
-        # Of a named memory nothing was left aside; else half of what was is there for the memory model's error.
-        return room if self.request.gpu_memory is not None else room * (1 - _MARGIN / 2) / (1 - _MARGIN)
+        # Half of what is left aside is there for the errors of the memory model and of what is held besides.
+        slack = (1 - _MARGIN / 2) / (1 - _MARGIN)
+        if self.request.on_cpu:
+            return (gb * _KEPT + RUNTIME_ON_CPU / 2**30) * slack
+        return gb * slack if self.request.gpu_memory is None else gb  # of a GPU that is named no more may be taken
 
     @contextlib.contextmanager
     def sizing(self, gb: float) -> Iterator[None]:

@@ -17,6 +17,7 @@ from bts_auto import machine
 from bts_auto.errors import BtsError
 
 if TYPE_CHECKING:
+    from bts_auto.plan.rate import Rate
     from bts_auto.plan.schema import Plan
 
 # What a kernel kills a process with when memory is gone.
@@ -82,10 +83,16 @@ class Trials:
         auto, cpu, cuda, cuda:1, mps.
     keep_freed : bool
         Whether the process keeps freed memory, as a training does: steps on a CPU are faster, and take more of it.
+
+    Attributes
+    ----------
+    taken : list of Rate
+        What was measured so far; it is not measured again by the same process, however busy the machine is.
     """
 
     def __init__(self, device: str = "auto", *, keep_freed: bool = True) -> None:
         self.device = device
+        self.taken: list[Rate] = []
         self._arguments = [] if keep_freed else [RETURN_MEMORY]
         self._process: subprocess.Popen[str] | None = None
         self._complaints: IO[str] | None = None

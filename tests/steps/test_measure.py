@@ -10,7 +10,7 @@ import torch
 
 from bts_auto import machine
 from bts_auto.plan.memory_model import plan_memory
-from bts_auto.plan.rate import Rates
+from bts_auto.plan.rate import Rate, Rates
 from bts_auto.plan.schema import Plan
 from bts_auto.steps.measure import check_steps, known_step_seconds, measure_rates
 from bts_auto.steps.trials import OutOfMemory, Tried
@@ -60,7 +60,7 @@ class Steps:
     hardware = "a machine"
 
     def __init__(self, others: float = 0.0, peak_gb: float = 0.1) -> None:
-        self.others, self.peak_gb, self.formats = others, peak_gb, list[str]()
+        self.others, self.peak_gb, self.formats, self.taken = others, peak_gb, list[str](), list[Rate]()
 
     def run(self, made: Plan, name: str, **options: object) -> Tried:
         self.formats.append(made.configuration(name).training.precision)
@@ -125,3 +125,11 @@ def test_the_time_of_a_number_format_is_not_that_of_another(made: Plan, tmp_path
     named = made.replaced("3d_fullres", "training", {"precision": "fp32"})
     assert known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(1.0)
     assert known_step_seconds(named, "3d_fullres", tmp_path) is None
+
+
+def test_a_busy_machine_is_not_measured_twice_for_one_plan(made: Plan, tmp_path: Path):
+    busy = Steps(others=0.5)
+    for _ in range(2):
+        measure_rates(busy, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+        check_steps(busy, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    assert len(busy.formats) == 1

@@ -427,9 +427,9 @@ def test_steps_that_take_more_than_foretold_are_planned_smaller(
     here.kept = kept
     asked = {"planner": "measured", "gpu_memory": 2, "device": "cpu", "budget": budget}
     made = planning(tmp_path, heard := Heard(), **asked).make("plain")
-    # On a processor there is room for what a training keeps, and for what torch takes besides.
+    # On a processor there is room for what a training keeps, for what torch takes besides, and for errors of both.
     peaks = [kept * plan_memory(made, name, precision="bf16").peak / 2**30 for name in made.expected]
-    assert max(peaks) <= 2 * 1.3 + 0.25
+    assert max(peaks) <= (2 * 1.3 + 0.25) * 1.125
     assert "it takes" in heard.warnings[0]
 
 
