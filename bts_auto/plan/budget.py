@@ -163,7 +163,7 @@ def candidates(
     preset: Preset,
     limits: Limits,
     channels: tuple[int, int],
-    step_seconds: Callable[[float], float],
+    step_seconds: Callable[[float, int], float],
     budget: float,
     held_out: int,
     batch: int = MIN_BATCH,
@@ -179,7 +179,7 @@ def candidates(
     channels : tuple of int
         Of the images and of the logits.
     step_seconds : callable
-        Operations of a step in 10^12 -> its seconds on this machine.
+        (operations of a step in 10^12, channels of the first stage) -> its seconds on this machine.
     budget : float
         Seconds for training and validation.
     held_out : int
@@ -200,7 +200,7 @@ def candidates(
                     continue
                 seen.add(key)
                 compute = layer_compute(layers_of(topology), batch)
-                seconds = step_seconds(compute.step / 1e12)
+                seconds = step_seconds(compute.step / 1e12, width)
                 tiles = held_out * patches_to_visit([round(n) for n in grid.median], topology.patch_size, 0.5)
                 steps = steps_within(budget, seconds, batch, tiles, dims)
                 coverage = math.prod(min(p, n) for p, n in zip(topology.patch_size, grid.median, strict=True))

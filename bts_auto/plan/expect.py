@@ -65,8 +65,8 @@ def with_expected(
             step_tflop = plan_compute(plan, name).step / _TERA
         except PlanError:
             continue
-        wanted = configuration.training.precision
-        rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop, wanted)
+        wanted, width = configuration.training.precision, configuration.features_per_stage[0]
+        rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop, wanted, width)
         found[name] = expect(plan, name, rate, on_cpu=on_cpu, precision=precision)
     return plan.model_copy(update={"expected": found})
 

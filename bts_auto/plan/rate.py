@@ -17,6 +17,8 @@ RATES_FILE = "machine.json"
 _MOST_KEPT = 64
 # Two steps whose operations differ by less than this factor are the same step measured again.
 _SAME_SIZE = 1.01
+# Convolutions of few channels are slower: twice the channels are as unlike as four times the operations.
+_WEIGHT_OF_WIDTH = 2.0
 # Where others took more than this share of the processors, a measurement says little about the machine itself.
 _BUSY = 0.15
 
@@ -131,15 +133,32 @@ class Rates(Document):
     rates: tuple[Rate, ...] = ()
 
     def nearest(
-        self, hardware: str, network: str, dims: int, step_tflop: float, precision: str = "auto"
+        self,
+        hardware: str,
+        network: str,
+        dims: int,
+        step_tflop: float,
+        precision: str = "auto",
+        width: int | None = None,
     ) -> Rate | None:
-        """The measured step of such a network on that hardware whose size is nearest; None without any.
+        """The measured step of such a network on that hardware that is most alike; None without any.
 
-        A small step spends more of its time on other things than convolutions, so that sizes are not interchangeable.
-        Nor are number formats: see :meth:`of`.
+        A small step spends more of its time on other things than convolutions, and convolutions of few channels are
+        slower, so that sizes are not interchangeable. Nor are number formats: see :meth:`of`.
+
+        Parameters
+        ----------
+        step_tflop : float
+            Operations of the step in 10^12.
+        width : int, optional
+            Channels of its first stage; None: any.
         """
-        fitting = self.of(hardware, network, dims, precision)
-        return min(fitting, key=lambda rate: abs(math.log(rate.step_tflop / step_tflop)), default=None)
+
+        def unlike(rate: Rate) -> float:
+            wider = 1.0 if width is None or rate.sizes is None else rate.sizes.features[0] / width
+            return abs(math.log(rate.step_tflop / step_tflop)) + _WEIGHT_OF_WIDTH * abs(math.log(wider))
+
+        return min(self.of(hardware, network, dims, precision), key=unlike, default=None)
 
     def of(self, hardware: str, network: str, dims: int, precision: str = "auto") -> list[Rate]:
         """What is known of a network in a number format; ``auto``: the one that was last found to be the best here."""
@@ -170,13 +189,13 @@ class Rates(Document):
 
     @classmethod
     def load(cls, folder: Path) -> Rates:
-        """What `folder` remembers; nothing where the file is missing or of another version."""
+        """What `folder` remembers; nothing where the file is missing, of another version or not to be read."""
         path = folder / RATES_FILE
         if not path.exists():
             return cls()
         try:
             return parse(cls, read_json(path))
-        except BtsError:
+        except (BtsError, OSError):
             return cls()
 
     def save(self, folder: Path) -> None:

@@ -68,7 +68,7 @@ def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb
         trained = planning.trained(made)
         seconds = max(_real_step(planning, trials, one, name, room_gb) for one in trained)
         rates = Rates.load(planning.rates_folder)
-        slower = seconds / _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA)
+        slower = seconds / _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA, _width(made, name))
         if rates == known and slower <= _SLOWER * before:
             break
     steps = min(_steps(planning, one, name, seconds) for one in trained)
@@ -92,9 +92,9 @@ def _foretold(planning: Planning, base: Plan, source: str, gb: float, slower: fl
                 full.spacing,
                 full.median_image_size_in_voxels,
                 find_preset(base.preset),
-                Limits(gb, _nearest(planning, rates, base, source, _TERA).precision),
+                Limits(gb, _nearest(planning, rates, base, source, 1.0).precision),
                 max(one.network_channels(source) for one in trained),
-                lambda tflop: slower * _seconds(planning, rates, base, source, tflop),
+                lambda tflop, width: slower * _seconds(planning, rates, base, source, tflop, width),
                 budget,
                 _held_out(planning, base, source),
                 max((one.said_of(source).get("batch_size", MIN_BATCH) for one in planning.parts), default=MIN_BATCH),
@@ -130,7 +130,7 @@ def _real_step(planning: Planning, trials: Trials, made: Plan, name: str, room_g
         tried = trials.run(made, name, quick=True)
         check_peak(name, tried.peak_bytes / 2**30, room_gb, made.gpu_memory_gb)
         return tried.step_seconds
-    return _seconds(planning, rates, made, name, tflop)
+    return _seconds(planning, rates, made, name, tflop, _width(made, name))
 
 
 def _step_flop(made: Plan, name: str) -> float:
@@ -139,18 +139,22 @@ def _step_flop(made: Plan, name: str) -> float:
     return plan_compute(made, name).step
 
 
-def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, flop: float) -> Any:
+def _width(made: Plan, name: str) -> int:
+    return made.configuration(name).features_per_stage[0]
+
+
+def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, tflop: float, width: int | None = None) -> Any:
     configuration, hardware = made.configuration(name), planning.request.hardware
     precision = configuration.training.precision
-    rate = rates.nearest(hardware, configuration.network.name, configuration.dims, flop / _TERA, precision)
+    rate = rates.nearest(hardware, configuration.network.name, configuration.dims, tflop, precision, width)
     if rate is None:
         raise PlanError(f"the speed of network '{configuration.network.name}' could not be measured here")
     return rate
 
 
-def _seconds(planning: Planning, rates: Rates, made: Plan, name: str, tflop: float) -> float:
-    """Foretold seconds of a step of so many operations in 10^12."""
-    return tflop / _nearest(planning, rates, made, name, tflop * _TERA).tflops
+def _seconds(planning: Planning, rates: Rates, made: Plan, name: str, tflop: float, width: int) -> float:
+    """Foretold seconds of a step of so many operations in 10^12, of a network of so many channels."""
+    return tflop / _nearest(planning, rates, made, name, tflop, width).tflops
 
 
 def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> Plan:

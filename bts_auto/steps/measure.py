@@ -169,7 +169,10 @@ def _step_tflop(plan: Plan, name: str) -> float | None:
 def nearest_rate(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
     """The measured step that is most like a configuration's, in the number format that its plan wants."""
     one, flop = plan.configuration(name), _step_tflop(plan, name)
-    return None if flop is None else rates.nearest(hardware, one.network.name, one.dims, flop, one.training.precision)
+    if flop is None:
+        return None
+    width = one.features_per_stage[0]
+    return rates.nearest(hardware, one.network.name, one.dims, flop, one.training.precision, width)
 
 
 def _same_step(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
@@ -239,7 +242,10 @@ def remember_training(
             f"other programs took {others:.0%} of the processors during the training: it took longer than it would "
             "alone, and the times of other plans are not foretold from it where better ones are known"
         )
-    Rates.load(rates_folder).add(mean).save(rates_folder)
+    try:
+        Rates.load(rates_folder).add(mean).save(rates_folder)
+    except OSError as error:  # the training is done, and worth more than what it tells of the machine
+        observer.warn(f"what a step takes here is not remembered ({error})")
 
 
 def _seconds_of_steps(journal: Path) -> tuple[float, float] | None:

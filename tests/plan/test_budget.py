@@ -27,7 +27,9 @@ SPACING, MEDIAN = (1.0, 1.0, 1.0), (140.0, 160.0, 145.0)
 
 def looked_at(budget: float, tflops: float = 0.3, memory_gb: float = 8, batch: int = 2) -> list[Candidate]:
     limits, preset = Limits(memory_gb), PRESETS["plain"]
-    return list(candidates(SPACING, MEDIAN, preset, limits, (2, 3), lambda tflop: tflop / tflops, budget, 1, batch))
+    return list(
+        candidates(SPACING, MEDIAN, preset, limits, (2, 3), lambda tflop, width: tflop / tflops, budget, 1, batch)
+    )
 
 
 def chosen(budget: float, tflops: float = 0.3, memory_gb: float = 8) -> Candidate:

@@ -73,6 +73,14 @@ SIZES = {
 }
 
 
+def test_steps_of_the_same_width_are_nearer_than_those_of_the_same_size():
+    narrow = rate(0.2, 0.5, sizes=SIZES | {"features": (16, 32)})
+    rates = Rates().add(narrow).add(rate(0.7, 1.4, sizes=SIZES))
+    assert rates.nearest("here", "plain_unet", 3, 0.6, width=16) == narrow
+    assert rates.nearest("here", "plain_unet", 3, 0.2, width=32) != narrow
+    assert rates.nearest("here", "plain_unet", 3, 0.2) == narrow
+
+
 def test_a_file_that_knows_no_sizes_yet_is_read(tmp_path: Path):
     new = {"chosen", "sizes", "peak_gb"}
     (tmp_path / RATES_FILE).write_text(json.dumps({"rates": [rate().model_dump(mode="json", exclude=new)]}))

@@ -372,19 +372,34 @@ def test_a_recipe_that_names_sizes_has_no_budget(here: Machine, tmp_path: Path):
     assert here.trials == 0
 
 
-def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: list[dict]) -> tuple[Plan, Path]:
+    """A plan, and the folder of a fold that has trained it, with the given lines of its journal."""
     made, folder = planning(tmp_path, gpu_memory=1).make("plain"), tmp_path / "fold_0"
-    lines = [{"kind": "epoch", "step": 10, "seconds": 90.0}, {"kind": "epoch", "step": 30, "seconds": 60.0}]
     folder.mkdir()
-    (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    fold = SimpleNamespace(
-        plan=made.replaced("3d_fullres", "training", {"precision": "bf16"}), configuration_name="3d_fullres"
-    )
-    fold.configuration = fold.plan.configuration("3d_fullres")
+    (folder / "journal.jsonl").write_text("\n".join(json.dumps({"kind": "epoch"} | epoch) for epoch in epochs))
+    plan = made.replaced("3d_fullres", "training", {"precision": "bf16"})
+    fold = SimpleNamespace(plan=plan, configuration_name="3d_fullres", configuration=plan.configuration("3d_fullres"))
     monkeypatch.setattr("bts_auto.model.fold.TrainedFold", lambda folder: fold)
+    return made, folder
+
+
+LONG = [{"step": 10, "seconds": 90.0}, {"step": 30, "seconds": 60.0}]
+
+
+def test_a_long_training_tells_the_rate(here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made, folder = trained(tmp_path, monkeypatch, LONG)
     measure.remember_training(folder, tmp_path)
     assert measure.known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(6.0)
     assert measure.known_step_seconds(made, "2d", tmp_path) is None
+
+
+def test_a_training_is_done_where_its_rate_cannot_be_kept(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _, folder = trained(tmp_path, monkeypatch, LONG)
+    (no_folder := tmp_path / "file").touch()
+    measure.remember_training(folder, no_folder, observer=(heard := Heard()))
+    assert len(heard.warnings) == 1
 
 
 @pytest.mark.parametrize("budget", [None, 600])
@@ -463,16 +478,11 @@ def test_preprocessed_cases_that_do_not_fit_are_named(here: Machine, tiny: dict)
 def test_disturbed_epochs_tell_no_rate(
     here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple, known: float | None, warnings: int
 ):
-    made, folder = planning(tmp_path, gpu_memory=1).make("plain"), tmp_path / "fold_0"
-    folder.mkdir()
     lines = [
-        {"kind": "epoch", "step": 10 * (i + 1), "seconds": 20.0 if share == 0 else 90.0, "others": share}
+        {"step": 10 * (i + 1), "seconds": 20.0 if share == 0 else 90.0, "others": share}
         for i, share in enumerate(others)
     ]
-    (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    plan = made.replaced("3d_fullres", "training", {"precision": "bf16"})
-    fold = SimpleNamespace(plan=plan, configuration_name="3d_fullres", configuration=plan.configuration("3d_fullres"))
-    monkeypatch.setattr("bts_auto.model.fold.TrainedFold", lambda folder: fold)
+    made, folder = trained(tmp_path, monkeypatch, lines)
     measure.remember_training(folder, tmp_path, observer=(heard := Heard()))
     assert measure.known_step_seconds(made, "3d_fullres", tmp_path) == pytest.approx(known)
     assert len(heard.warnings) == warnings
