@@ -161,15 +161,18 @@ class Rates(Document):
         return min(self.of(hardware, network, dims, precision), key=unlike, default=None)
 
     def of(self, hardware: str, network: str, dims: int, precision: str = "auto") -> list[Rate]:
-        """What is known of a network in a number format; ``auto``: the one that was last found to be the best here."""
+        """What is known of a network in a number format; ``auto``: the best one, in all where that is not known."""
         wanted = (hardware, network, dims)
         found = [rate for rate in self.rates if (rate.hardware, rate.network, rate.dims) == wanted]
         if precision == "auto":
-            chosen = next((rate.precision for rate in found if rate.chosen), None)
-            if chosen is None:
-                return found
-            precision = chosen
-        return [rate for rate in found if rate.precision == precision]
+            precision = self.best_format(hardware, network, dims) or "auto"
+        return [rate for rate in found if precision in ("auto", rate.precision)]
+
+    def best_format(self, hardware: str, network: str, dims: int) -> str | None:
+        """The number format that was last found to be the best for a network; None where only named ones are known."""
+        wanted = (hardware, network, dims)
+        found = (rate for rate in self.rates if (rate.hardware, rate.network, rate.dims) == wanted)
+        return next((rate.precision for rate in found if rate.chosen), None)
 
     def lasting(self, hardware: str, network: str, dims: int, seconds: float, precision: str = "auto") -> Rate | None:
         """The measured step of such a network whose time is nearest to `seconds`; None without any."""

@@ -270,8 +270,8 @@ def _settled(place: Place, made: Plan, name: str, request: Request, recipe: Reci
             tried = [trials.run(one, name, store=store.folder, cases=cases) for one in trained]
     except OutOfMemory as error:
         raise _too_large(made, request, error) from error
-    formats = {one.precision for one in tried}
-    if len(formats) == 1:  # found out once, not again by each training
+    others, formats = max(one.others for one in tried), {one.precision for one in tried}
+    if len(formats) == 1 and not is_busy(others):  # found out once, not again by each training
         made = made.replaced(name, "training", {"precision": formats.pop()})
     held_out = sorted((list(store.open(case).shape[1:]) for case in cases), key=math.prod)
     shapes = held_out[-math.ceil(len(cases) / FOLDS) :]
@@ -284,11 +284,11 @@ def _settled(place: Place, made: Plan, name: str, request: Request, recipe: Reci
             Rates.load(place.rates_folder).add(rate).save(place.rates_folder)
             told = told.add(rate)
     made = with_expected(made, told, hardware, on_cpu=request.on_cpu)
-    others = max(one.others for one in tried)
     if is_busy(others):
         observer.warn(
             f"other programs took {others:.0%} of the processors while steps were timed: fewer steps are planned than "
-            "would fit; the same command times them again when the machine is idle"
+            "would fit; the same command times them again when the machine is idle, and folds that were trained "
+            "before then want bts_train --restart"
         )
     return made.model_copy(update={"settled": not is_busy(others)})
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from bts_auto.errors import PlanError
 from bts_auto.events import Observer
+from bts_auto.plan.patch import NothingFits
 from bts_auto.steps.trials import OutOfMemory
 
 Made = TypeVar("Made")
@@ -41,11 +42,11 @@ def fitting(gb: float, make: Callable[[float], Made], observer: Observer) -> Mad
             return make(gb)
         except OutOfMemory as error:
             failure, tried = error, min(gb, error.most_gb)
-            if error.measured:
-                gb = tried * _BELOW_MEASURED
+            if error.share is not None:  # a recipe's step may take more than the plan that is made for so many GB
+                gb = min(gb * error.share, tried) * _BELOW_MEASURED
             else:
                 gb, shrink = tried * shrink, _NEXT
-        except PlanError:
+        except NothingFits:
             if failure is None:
                 raise
             raise _nothing_fits(failure, tried) from failure
@@ -58,7 +59,8 @@ def check_peak(name: str, peak_gb: float, room_gb: float, foretold_gb: float) ->
     """Raise :class:`OutOfMemory` where a step that was foretold to take so much has taken more than there is."""
     if peak_gb > room_gb:
         what = f"it takes {peak_gb:.2g} GB of {room_gb:.2g} GB"
-        raise OutOfMemory(what, where=name, most_gb=foretold_gb * room_gb / peak_gb, measured=True)
+        share = room_gb / peak_gb
+        raise OutOfMemory(what, where=name, most_gb=foretold_gb * share, share=share)
 
 
 def _nothing_fits(failure: OutOfMemory, tried_gb: float) -> PlanError:

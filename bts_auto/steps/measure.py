@@ -80,7 +80,9 @@ def measure_rates(
 
     for name in names:
         flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, Rates.load(folder), trials.hardware)
-        if flop is not None and (rate is None or _is_stale(rate, trials) or _ratio(rate, flop) >= _NEAR_STEP):
+        if flop is None:
+            continue
+        if rate is None or _must_be_taken(rate, plan, name, folder, trials) or _ratio(rate, flop) >= _NEAR_STEP:
             _take(trials, plan, name, folder, "timing a small network", observer)
     return Rates.load(folder)
 
@@ -96,7 +98,7 @@ def check_steps(
 ) -> Rates:
     """Run a real step of each of `names`, and remember their rates and peaks in `folder`.
 
-    The very same step is not repeated where its peak is remembered to fit.
+    The very same step is not repeated where its peak is remembered to fit, or was seen not to fit just now.
 
     Parameters
     ----------
@@ -114,16 +116,30 @@ def check_steps(
     for name in names:
         if _step_tflop(plan, name) is None:
             continue
-        known = _same_step(plan, name, Rates(rates=(*trials.taken, *Rates.load(folder).rates)), trials.hardware)
-        if known is None or _is_stale(known, trials) or known.peak_gb is None or known.peak_gb > room_gb:
-            peak = _take(trials, plan, name, folder, "trying a training step", observer).peak_gb or 0.0
-            check_peak(name, peak, room_gb, _foretold_gb(plan, name, Rates.load(folder), trials.hardware))
+        known = _same_step(plan, name, _known(folder, trials), trials.hardware)
+        if known is not None and (known.peak_gb is None or (known.peak_gb > room_gb and known not in trials.taken)):
+            known = None
+        if known is None or _must_be_taken(known, plan, name, folder, trials):
+            known = _take(trials, plan, name, folder, "trying a training step", observer)
+        check_peak(name, known.peak_gb or 0.0, room_gb, _foretold_gb(plan, name, folder, trials))
     return Rates.load(folder)
 
 
-def _is_stale(rate: Rate, trials: Trials) -> bool:
-    """Whether other programs disturbed a measurement so that another may be better, which `trials` has not made yet."""
-    return rate.busy and rate not in trials.taken
+def _known(folder: Path, trials: Trials) -> Rates:
+    """What `trials` has measured, also where something better is remembered, and what `folder` remembers."""
+    from bts_auto.plan.rate import Rates
+
+    return Rates(rates=(*trials.taken, *Rates.load(folder).rates))
+
+
+def _must_be_taken(rate: Rate, plan: Plan, name: str, folder: Path, trials: Trials) -> bool:
+    """Whether a measurement tells too little, and `trials` has not made another one yet.
+
+    That is where other programs disturbed it, or it is of a number format that another plan had named where this one
+    wants the best.
+    """
+    is_open = plan.configuration(name).training.precision == "auto" and _best_format(plan, name, folder, trials) is None
+    return is_open or (rate.busy and rate not in trials.taken)
 
 
 def _take(trials: Trials, plan: Plan, name: str, folder: Path, doing: str, observer: Observer) -> Rate:
@@ -137,22 +153,23 @@ def _take(trials: Trials, plan: Plan, name: str, folder: Path, doing: str, obser
     patch = "x".join(map(str, one.patch_size))
     sizes = f"patch {patch}, {one.features_per_stage[0]} channels, batch {one.batch_size}"
     observer.note(f"{doing}: {name}, {sizes}{about}")
+    asked = _in_known_format(plan, name, folder, trials)
     try:
-        tried = trials.run(_in_known_format(plan, name, rate), name, quick=True)
+        tried = trials.run(asked, name, quick=True)
     except OutOfMemory as error:
-        most = _foretold_gb(plan, name, rates, trials.hardware)
+        most = _foretold_gb(plan, name, folder, trials)
         raise OutOfMemory(error.what, where=name, mend=error.mend, most_gb=most) from error
-    found = as_rate(plan, name, tried, trials.hardware)
+    found = as_rate(asked, name, tried, trials.hardware)
     rates.add(found).save(folder)
     trials.taken.append(found)
     return found
 
 
-def _foretold_gb(plan: Plan, name: str, rates: Rates, hardware: str) -> float:
+def _foretold_gb(plan: Plan, name: str, folder: Path, trials: Trials) -> float:
     """Memory that a step is foretold to take in the number format that is known to be the best."""
     from bts_auto.plan.memory_model import plan_memory
 
-    return plan_memory(_in_known_format(plan, name, nearest_rate(plan, name, rates, hardware)), name).peak / _GB
+    return plan_memory(_in_known_format(plan, name, folder, trials), name).peak / _GB
 
 
 def _step_tflop(plan: Plan, name: str) -> float | None:
@@ -189,11 +206,18 @@ def _ratio(rate: Rate, step_tflop: float) -> float:
     return math.exp(abs(math.log(rate.step_tflop / step_tflop)))
 
 
-def _in_known_format(plan: Plan, name: str, rate: Rate | None) -> Plan:
+def _in_known_format(plan: Plan, name: str, folder: Path, trials: Trials) -> Plan:
     """The plan with the number format that was found to be the fastest before, so that it is not sought again."""
-    if rate is None or plan.configuration(name).training.precision != "auto":
+    best = _best_format(plan, name, folder, trials)
+    if best is None or plan.configuration(name).training.precision != "auto":
         return plan
-    return plan.replaced(name, "training", {"precision": rate.precision})
+    return plan.replaced(name, "training", {"precision": best})
+
+
+def _best_format(plan: Plan, name: str, folder: Path, trials: Trials) -> str | None:
+    """The number format that was found to be the fastest for such a network; None where it was only named."""
+    one = plan.configuration(name)
+    return _known(folder, trials).best_format(trials.hardware, one.network.name, one.dims)
 
 
 def known_step_seconds(plan: Plan, name: str, folder: Path, *, device: str = "auto") -> float | None:
@@ -239,8 +263,8 @@ def remember_training(
     mean = Rate.model_validate(rate.model_dump() | {"source": "training", "chosen": chosen, "peak_gb": None})
     if mean.busy:
         observer.warn(
-            f"other programs took {others:.0%} of the processors during the training: it took longer than it would "
-            "alone, and the times of other plans are not foretold from it where better ones are known"
+            f"other programs took up to {others:.0%} of the processors during the training: it took longer than it "
+            "would alone, and the times of other plans are not foretold from it where better ones are known"
         )
     try:
         Rates.load(rates_folder).add(mean).save(rates_folder)
@@ -249,8 +273,8 @@ def remember_training(
 
 
 def _seconds_of_steps(journal: Path) -> tuple[float, float] | None:
-    """The median seconds of a step, of undisturbed epochs where there are enough, and the share that others took of the
-    processors; None where the training was too short to tell."""
+    """The median seconds of a step, of undisturbed epochs where there are enough, and the largest share that others
+    took of the processors in one of them; None where the training was too short to tell."""
     from bts_auto.plan.rate import is_busy
 
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -262,5 +286,5 @@ def _seconds_of_steps(journal: Path) -> tuple[float, float] | None:
     for looked_at in ([epoch for epoch in epochs if not is_busy(epoch[2])], epochs):
         if sum(steps for steps, _, _ in looked_at) >= _TELLING_STEPS:
             seconds = statistics.median(seconds / steps for steps, seconds, _ in looked_at)
-            return seconds, statistics.median(others for _, _, others in looked_at)
+            return seconds, max(others for _, _, others in looked_at)
     return None

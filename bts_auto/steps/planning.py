@@ -298,7 +298,7 @@ class Planning:
         try:
             yield
         except NothingFits:
-            raise PlanError(f"not even the smallest network fits {gb:.2g} GB", mend=self._mend_memory) from None
+            raise NothingFits(f"not even the smallest network fits {gb:.2g} GB", mend=self._mend_memory) from None
 
     def usual(self, preset: str) -> Plan:
         """A small plan by nnU-Net's rules: all that does not depend on sizes, and networks to time."""

@@ -33,8 +33,8 @@ class OutOfMemory(BtsError):
     ----------
     most_gb : float
         Nothing that is foretold to take more than this fits either.
-    measured : bool
-        Whether that was told by a step that was taken, not by one that failed.
+    share : float or None
+        Share of what the step took that there is room for; None: the step failed.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class OutOfMemory(BtsError):
         where: object = None,
         mend: str | None = None,
         most_gb: float = math.inf,
-        measured: bool = False,
+        share: float | None = None,
     ) -> None:
         super().__init__(what, where=where, mend=mend)
-        self.most_gb, self.measured = most_gb, measured
+        self.most_gb, self.share = most_gb, share
 
 
 @dataclass(frozen=True)

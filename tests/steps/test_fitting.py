@@ -6,6 +6,7 @@ import pytest
 
 from bts_auto.errors import PlanError
 from bts_auto.events import Observer
+from bts_auto.plan.patch import NothingFits
 from bts_auto.steps.fitting import fitting
 from bts_auto.steps.trials import OutOfMemory
 
@@ -32,7 +33,7 @@ def test_memory_that_seemed_to_be_there_is_halved_after_a_second_failure():
 def test_what_a_step_took_tells_what_fits():
     def make(gb: float) -> float:
         if gb > 6.0:
-            raise OutOfMemory("it takes 9.6 GB of 6 GB", where="2d", most_gb=5.0, measured=True)
+            raise OutOfMemory("it takes 9.6 GB of 6 GB", where="2d", most_gb=5.0, share=6 / 9.6)
         return gb
 
     assert fitting(8.0, make, Observer()) == pytest.approx(4.9)
@@ -57,16 +58,32 @@ def test_the_last_size_that_was_tried_is_named():
 def test_where_nothing_smaller_can_be_planned_the_failed_step_is_named():
     def make(gb: float) -> float:
         if gb < 5.0:
-            raise PlanError("no patch is small enough")
+            raise NothingFits("no patch is small enough")
         raise OutOfMemory("killed", where="2d")
 
     with pytest.raises(PlanError, match=r"a step of 6\.4 GB is too large"):
         fitting(8.0, make, Observer())
 
 
-def test_a_plan_that_cannot_be_says_why_itself():
+@pytest.mark.parametrize("there", [8.0, 7.0])
+def test_a_plan_that_cannot_be_says_why_itself(there: float):
     def make(gb: float) -> float:
+        if gb > there:
+            raise OutOfMemory("killed", where="2d")
         raise PlanError("no time")
 
     with pytest.raises(PlanError, match=r"^no time$"):
         fitting(8.0, make, Observer())
+
+
+def test_a_step_that_takes_more_than_is_planned_for_shrinks_the_plan_by_what_it_took():
+    tried: list[float] = []
+
+    def make(gb: float) -> float:
+        tried.append(gb)
+        if gb > 2.0:  # a recipe whose steps take three times as much as the plan for so many GB
+            raise OutOfMemory("it takes too much", where="2d", most_gb=6.0, share=6 / (3 * gb))
+        return gb
+
+    assert fitting(8.0, make, Observer()) == pytest.approx(1.96)
+    assert len(tried) == 2

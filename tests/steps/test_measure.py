@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bts_auto import machine
-from bts_auto.plan.memory_model import plan_memory
+from bts_auto.plan.memory_model import Format, plan_memory
 from bts_auto.plan.rate import Rate, Rates
 from bts_auto.plan.schema import Plan
 from bts_auto.steps.measure import check_steps, known_step_seconds, measure_rates
@@ -59,12 +59,13 @@ class Steps:
 
     hardware = "a machine"
 
-    def __init__(self, others: float = 0.0, peak_gb: float = 0.1) -> None:
-        self.others, self.peak_gb, self.formats, self.taken = others, peak_gb, list[str](), list[Rate]()
+    def __init__(self, others: float = 0.0, peak_gb: float = 0.1, precision: Format = "bf16") -> None:
+        self.others, self.peak_gb, self.precision = others, peak_gb, precision
+        self.formats, self.taken = list[str](), list[Rate]()
 
     def run(self, made: Plan, name: str, **options: object) -> Tried:
         self.formats.append(made.configuration(name).training.precision)
-        return Tried(1.0, "bf16", int(self.peak_gb * 2**30), self.others)
+        return Tried(1.0, self.precision, int(self.peak_gb * 2**30), self.others)
 
 
 @pytest.fixture
@@ -88,6 +89,16 @@ def test_a_known_number_format_is_not_sought_again(made: Plan, tmp_path: Path):
     assert steps.formats == ["auto", "bf16"]
 
 
+def test_a_number_format_that_a_plan_named_is_not_taken_for_the_best(made: Plan, tmp_path: Path):
+    steps, named = Steps(precision="fp32"), made.replaced("3d_fullres", "training", {"precision": "fp32"})
+    check_steps(steps, named, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    steps.precision = "bf16"
+    for _ in range(2):
+        check_steps(steps, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    assert steps.formats == ["fp32", "auto"]
+    assert [(rate.precision, rate.chosen) for rate in Rates.load(tmp_path).rates] == [("bf16", True), ("fp32", False)]
+
+
 def test_a_step_on_a_busy_machine_is_taken_again(made: Plan, tmp_path: Path):
     busy, calm = Steps(others=0.5), Steps()
     check_steps(busy, made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
@@ -104,19 +115,26 @@ def test_a_step_of_another_kind_is_taken_though_its_operations_are_known(made: P
     assert len(steps.formats) == 2
 
 
-@pytest.mark.parametrize(("room", "trials"), [(3.0, 1), (1.0, 2)])
-def test_a_step_is_taken_again_where_its_peak_would_not_fit(made: Plan, tmp_path: Path, room: float, trials: int):
-    check_steps(steps := Steps(peak_gb=2.0), made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
-    steps.peak_gb = 0.5
-    check_steps(steps, made, ["3d_fullres"], tmp_path, room_gb=room)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("room", "trials"), [(3.0, 0), (1.0, 1)])
+def test_a_step_is_taken_again_where_its_peak_did_not_fit_before(made: Plan, tmp_path: Path, room: float, trials: int):
+    check_steps(Steps(peak_gb=2.0), made, ["3d_fullres"], tmp_path)  # type: ignore[arg-type]
+    check_steps(steps := Steps(peak_gb=0.5), made, ["3d_fullres"], tmp_path, room_gb=room)  # type: ignore[arg-type]
     assert len(steps.formats) == trials
+
+
+def test_a_step_that_was_just_seen_not_to_fit_is_not_taken_again(made: Plan, tmp_path: Path):
+    steps = Steps(peak_gb=2.0)
+    for _ in range(2):
+        with pytest.raises(OutOfMemory, match="takes 2 GB of 1 GB"):
+            check_steps(steps, made, ["3d_fullres"], tmp_path, room_gb=1.0)  # type: ignore[arg-type]
+    assert len(steps.formats) == 1
 
 
 def test_a_step_may_take_no_more_than_there_is(made: Plan, tmp_path: Path):
     with pytest.raises(OutOfMemory, match="takes 2 GB of 1 GB") as raised:
         check_steps(Steps(peak_gb=2.0), made, ["3d_fullres"], tmp_path, room_gb=1.0)  # type: ignore[arg-type]
     foretold = plan_memory(made, "3d_fullres", precision="bf16").peak / 2**30
-    assert raised.value.measured
+    assert raised.value.share == pytest.approx(0.5)
     assert raised.value.most_gb == pytest.approx(foretold / 2)
 
 

@@ -459,13 +459,15 @@ def test_the_driver_is_asked_a_few_times_whatever_is_looked_at(
 
 def test_steps_that_others_disturbed_settle_nothing(here: Machine, tiny: dict):
     here.others, heard = 0.5, Heard()
-    disturbed = steps.plan_and_preprocess(**tiny, observer=heard)
+    steps.plan_and_preprocess(**tiny, observer=heard)
+    (configuration,) = (disturbed := _plan_of(tiny)).configurations
     assert any("fewer steps are planned" in warning for warning in heard.warnings)
-    here.others = 0.0
+    assert not disturbed.settled
+    assert disturbed.configuration(configuration).training.precision == "auto"
+    here.others, trials = 0.0, here.trials
     steps.plan_and_preprocess(**tiny)
-    settled = here.trials
-    assert steps.plan_and_preprocess(**tiny).lines == disturbed.lines
-    assert here.trials == settled
+    assert here.trials > trials
+    assert _plan_of(tiny).settled
 
 
 def test_preprocessed_cases_that_do_not_fit_are_named(here: Machine, tiny: dict):
@@ -474,7 +476,9 @@ def test_preprocessed_cases_that_do_not_fit_are_named(here: Machine, tiny: dict)
         steps.plan_and_preprocess(**tiny)
 
 
-@pytest.mark.parametrize(("others", "known", "warnings"), [((0.0, 0.5, 0.0), 2.0, 0), ((0.5, 0.0, 0.5), None, 1)])
+@pytest.mark.parametrize(
+    ("others", "known", "warnings"), [((0.0, 0.5, 0.0), 2.0, 0), ((0.5, 0.0, 0.5), None, 1), ((0.25, 0.0), None, 1)]
+)
 def test_disturbed_epochs_tell_no_rate(
     here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple, known: float | None, warnings: int
 ):
