@@ -47,7 +47,7 @@ _SHARE_OF_SPACING = 2 / 3
 # Steps after which a network segments reliably; each halving below costs more than any coarser grid.
 ENOUGH_STEPS = 1000
 _PRICE_OF_HALF_THE_STEPS = 0.10
-# What all steps beyond that are worth together, and how fast that comes: half of it with the first 1700.
+# What all steps beyond that are worth together, and how fast that comes: half of it by 2700 steps.
 _GAIN_OF_MORE_STEPS, _RATE_OF_GAIN = 0.06, 0.7
 _PRICE_OF_HALF_THE_WIDTH = 0.01
 _PRICE_OF_HALF_THE_COVERAGE = 0.02
