@@ -3,9 +3,9 @@
     python benchmarks/prices.py                                  # goes on where it was stopped
     python benchmarks/prices.py --minutes 15 --folds 0 --plans 2:48:16 1.5:64:16 1:80:16
 
-A plan is spacing in units of the target's (FACTOR), edge of the patch in voxels, channels of the first stage. Each is
-planned, trained and validated by the same code as `--budget`, which is only told what to choose. Real MRI
-(Dataset021_BraTS2013); the table says what `plan/budget.py` expects beside what came out.
+A plan is named by its spacing in mm, edge of the patch in voxels (the largest of about that volume) and channels of the
+first stage. Each is planned, trained and validated by the same code as `--budget`, which is only told what to
+choose. Real MRI (Dataset021_BraTS2013); the table says what `plan/budget.py` expects beside what came out.
 """
 
 from __future__ import annotations
@@ -29,19 +29,24 @@ def plan_this(workspace: Path, minutes: float, wanted: tuple[float, int, int]) -
     """Plan and preprocess the one configuration that is wanted."""
     from bts_auto.cli.plan_and_preprocess import main
 
-    factor, edge, width = wanted
+    spacing, edge, width = wanted
     choose = rule.choose
 
     def fits(one: rule.Candidate) -> bool:
-        spacing, topology = one.grid.spacing, one.sized.topology
-        alike = math.isclose(min(spacing), factor, rel_tol=0.01) and one.sized.features[0] == width
-        return alike and math.isclose(math.prod(topology.patch_size), edge**3, rel_tol=0.3)
+        alike = math.isclose(min(one.grid.spacing), spacing, rel_tol=0.01) and one.width == width
+        return alike and math.isclose(math.prod(one.sized.topology.patch_size), edge**3, rel_tol=0.3)
 
-    rule.choose = lambda found, budget: choose((one for one in found if fits(one)), budget)
+    def choose_wanted(found: list[rule.Candidate], budget: float) -> rule.Candidate:
+        fitting = [one for one in found if fits(one)]
+        if not fitting:
+            raise SystemExit(f"{spacing:g}:{edge}:{width} is none of the plans that are looked at")
+        return choose(fitting, budget)
+
+    rule.choose = choose_wanted
     try:
         common = ["-d", "21", "--workspace", str(workspace), "--device", "cpu"]
         if main([*common, "--budget", f"{minutes}m"]) != 0:
-            raise SystemExit(f"no such plan: {wanted}")
+            raise SystemExit(1)
     finally:
         rule.choose = choose
 
@@ -65,15 +70,16 @@ def train(folder: Path, minutes: float, wanted: tuple[float, int, int], fold: in
     done = measure([str(BIN / "bts_train"), name, str(fold), *common], log=workspace / f"train_{fold}.log")
     trained = workspace / "results" / DATASET / f"default__{name}" / f"fold_{fold}"
     finished = json.loads((trained / "run.json").read_text())["finished"]
-    factor, edge, width = wanted
-    median = plan["configurations"][name]["median_image_size_in_voxels"]
+    sizes = plan["configurations"][name]
+    shown = [min(p, n) / n for p, n in zip(sizes["patch_size"], sizes["median_image_size_in_voxels"], strict=True)]
     ledger.add(
         title,
         done,
         steps=finished["steps"],
         training=finished["seconds"],
         foretold=training["epochs"] * expected["epoch_seconds"],
-        price=rule.price_of(factor, width, min(1.0, edge**3 / math.prod(median)), finished["steps"]),
+        # The target spacing of this dataset is 1 mm.
+        price=rule.price_of(min(sizes["spacing"]), wanted[2], math.prod(shown), finished["steps"]),
         dice=score(trained / "validation", workspace),
     )
 
@@ -83,7 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--folds", nargs="+", type=int, default=[0], metavar="FOLD")
-    parser.add_argument("--plans", nargs="+", default=["2:48:16", "1.5:64:16", "1:80:16"], metavar="FACTOR:EDGE:WIDTH")
+    parser.add_argument("--plans", nargs="+", default=["2:48:16", "1.5:64:16", "1:80:16"], metavar="MM:EDGE:CHANNELS")
     parser.add_argument("--plan", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("workspace", nargs="?", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -107,8 +113,8 @@ def main() -> int:
 
 
 def _wanted(words: list[str]) -> tuple[float, int, int]:
-    factor, edge, width = words
-    return float(factor), int(edge), int(width)
+    spacing, edge, width = words
+    return float(spacing), int(edge), int(width)
 
 
 if __name__ == "__main__":

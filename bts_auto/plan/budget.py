@@ -93,7 +93,7 @@ class Candidate:
 def steps_within(budget: float, step_seconds: float, batch: int, tiles: int, mirrored_axes: int) -> int:
     """Steps that fit a budget in seconds beside the start, the held-out patches and the final validation.
 
-    None where the validation alone would take more than its share of the budget.
+    0 where the validation alone would take more than its share of the budget.
     """
     per_patch = step_seconds * FORWARD_SHARE / batch
     if not validation_fits(validation_seconds(tiles, per_patch), budget):

@@ -122,8 +122,10 @@ class OpenVinoEngine:
         if self._ahead is None:
             return None
         (begun, future), self._ahead = self._ahead, None
-        request = future.result()
-        return request if begun == shape else None
+        if begun == shape:
+            return future.result()
+        future.exception()  # whatever came of a shape that nobody wants
+        return None
 
     def _compile(self, shape: Sequence[int]) -> Any:
         if self._model is None:

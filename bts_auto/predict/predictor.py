@@ -86,6 +86,8 @@ class CasePredictor:
         Answers of each fold under draws of its dropout, each a member; 0: dropout is off. Such networks run in torch.
     seed : int
         Of these draws.
+    ahead : bool
+        Whether engines may prepare for the first tile in a thread; what is timed had better not.
     observer : Observer
         Hears of the tiles.
 
@@ -112,6 +114,7 @@ class CasePredictor:
         member_entropy: bool = False,
         mc_dropout: int = 0,
         seed: int = 0,
+        ahead: bool = True,
         observer: Observer = SILENT,
     ) -> None:
         first = _common(folds)
@@ -153,7 +156,7 @@ class CasePredictor:
                 device=self.device,
                 precision=precision,
                 example=(1, channels, *smallest_tile(self.configuration)),
-                expected=first_batch(self.configuration, channels, self.tile),
+                expected=first_batch(self.configuration, channels, self.tile) if ahead else None,
                 converted=None if converted is None else converted(fold),
                 ranges=fold.configuration.inference.ranges,
             )

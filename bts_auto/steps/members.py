@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def train(
     recipe : str or Path, optional
         A recipe's name or file; ``ENSEMBLE:MEMBER`` for a single member.
     budget : float, optional
-        Seconds for everything; members get equal parts of what is left when they begin.
+        Seconds for everything; members get equal parts, the same when the command is repeated.
     **how
         Everything else that training takes.
     """
@@ -46,12 +45,9 @@ def train(
     remember_ensemble(laid, place.results)
     done: dict[str, Outcome] = {}
     failures: list[CaseFailure] = []
-    start = time.monotonic()
+    share = None if budget is None else budget / len(laid.members)
     for number, name in enumerate(laid.members):
         observer.note(f"{laid.name}: member {number + 1} of {len(laid.members)}, {name}")
-        share = None
-        if budget is not None:
-            share = max(budget - (time.monotonic() - start), 0.0) / (len(laid.members) - number)
         try:
             done[name] = training.train(
                 configuration, fold, recipe=f"{recipe}:{name}", budget=share, observer=observer, **how

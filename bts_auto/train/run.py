@@ -194,8 +194,8 @@ def shares_of_budget(
 ) -> dict[Path, float | None]:
     """What each of several trainings gets of the time that a command has.
 
-    Equal parts. Those that are finished take no time. A training that was begun within a budget keeps the one it has,
-    so that it can go on.
+    Equal parts, the same when the command is repeated. A training that was begun within a budget keeps the one it has,
+    so that it can go on, and one that was finished without any takes no time.
 
     Parameters
     ----------
@@ -205,12 +205,9 @@ def shares_of_budget(
     if budget is None or len(folders) == 1:
         return dict.fromkeys(folders, budget)
     own = {folder: None if folder in anew else _own_budget(folder) for folder in folders}
-    waiting = [folder for folder in folders if folder in anew or not is_finished(folder)]
-    fresh = [folder for folder in waiting if own[folder] is None]
-    begun = sum(own[folder] or 0.0 for folder in waiting)
-    # Where begun ones have more than the command has, the others still get their equal part.
-    share = (budget - begun if begun < budget else budget) / max(1, len(fresh if begun < budget else waiting))
-    return {folder: share if folder in fresh else own[folder] for folder in folders}
+    free = [folder for folder in folders if folder not in anew and own[folder] is None and is_finished(folder)]
+    share = budget / max(1, len(folders) - len(free))
+    return {folder: None if folder in free else (own[folder] or share) for folder in folders}
 
 
 def _own_budget(folder: Path) -> float | None:

@@ -11,11 +11,14 @@ import pytest
 from bts_auto import steps
 from bts_auto.errors import BtsError, CaseFailure, PlanError
 from bts_auto.events import SILENT, Observer
+from bts_auto.plan.settings import apply_settings
+from bts_auto.steps import training
 from bts_auto.steps.folds import TrainFolds
 from bts_auto.steps.place import locate
 from bts_auto.steps.stage import Stage
 from bts_auto.train.lock import sole_process
 from bts_auto.train.run import STOP_FILE, Run, shares_of_budget
+from tests.plan.cases import plan
 from tests.steps.cascade_data import FIRST, NAME, SPLITS, make_workspace
 
 CPU = {"device": "cpu", "workers": 0}
@@ -151,12 +154,30 @@ def test_a_training_that_does_not_run_is_not_told(workspace, complete):
         steps.stop_training(FIRST, 1, workspace=workspace)
 
 
-def test_what_begun_and_finished_trainings_leave_of_a_budget_goes_to_the_new_ones(tmp_path):
+@pytest.mark.parametrize(
+    ("budget", "settings", "options", "is_open"),
+    [
+        (600.0, [], {}, True),
+        (600.0, [], {"epochs": None, "seed": 3}, True),
+        (600.0, [], {"epochs": 5}, False),
+        (600.0, [], {"iterations": 5}, False),
+        (600.0, ["training.epochs=5"], {}, False),
+        (600.0, ["training.seed=5"], {}, True),
+        (None, [], {}, False),
+    ],
+)
+def test_only_a_length_that_a_budget_foretold_is_open(budget, settings, options, is_open):
+    planned = plan((64, 64, 64), gpu_memory_gb=1).model_copy(update={"budget_seconds": budget})
+    changed = apply_settings(planned, settings, "3d_fullres")
+    assert training._length_is_open(planned, changed, "3d_fullres", options) is is_open
+
+
+def test_a_budget_is_shared_equally_and_kept_by_what_was_begun(tmp_path):
     new, begun, free = (tmp_path / name for name in ("new", "begun", "free"))
     for folder, budget, finished in ((begun, 25.0, None), (free, None, {})):
         folder.mkdir()
         Run({"budget": budget}, finished=finished).save(folder)
     (free / "checkpoint.safetensors").touch()
-    assert shares_of_budget(60.0, [new, begun, free]) == {new: 35.0, begun: 25.0, free: None}
+    assert shares_of_budget(60.0, [new, begun, free]) == {new: 30.0, begun: 25.0, free: None}
     assert shares_of_budget(60.0, [new]) == {new: 60.0}
     assert shares_of_budget(None, [new, begun]) == {new: None, begun: None}

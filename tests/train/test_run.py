@@ -41,9 +41,12 @@ def test_folds_that_start_over_get_their_share(tmp_path: Path):
     assert shares_of_budget(60.0, folders, anew=folders) == dict.fromkeys(folders, 30.0)
 
 
-def test_folds_get_a_share_where_begun_ones_have_more_than_all(tmp_path: Path):
-    begun, fresh = fold(tmp_path / "0", 90.0, finished=False), tmp_path / "1"
-    assert shares_of_budget(60.0, [begun, fresh]) == {begun: 90.0, fresh: 30.0}
+def test_an_interrupted_command_shares_as_before_when_it_is_repeated(tmp_path: Path):
+    folders = [tmp_path / str(n) for n in range(3)]
+    first = shares_of_budget(60.0, folders)
+    fold(folders[0], first[folders[0]], finished=True)
+    fold(folders[1], first[folders[1]], finished=False)
+    assert shares_of_budget(60.0, folders) == first
 
 
 def test_other_settings_are_named(tmp_path: Path):

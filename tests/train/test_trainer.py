@@ -192,6 +192,15 @@ def test_time_that_an_earlier_call_took_counts_in_the_validation(
     assert 400 < left[0] < 500 - result.seconds
 
 
+@pytest.mark.parametrize("lengthen", [False, True])
+def test_a_budget_is_filled_where_the_length_is_open(prepared: Prepared, tmp_path: Path, lengthen: bool) -> None:
+    ticks = itertools.count()
+    how = {"budget": 300.0, "step_seconds": 1.0, "clock": lambda: float(next(ticks))}
+    result = prepared.train(tmp_path, raw=None, lengthen=lengthen, **how)
+    assert (result.steps > 4) == lengthen
+    assert result.seconds < 310  # the step at hand is finished
+
+
 def test_a_validation_that_the_budget_cannot_hold_is_foretold(prepared: Prepared, tmp_path: Path) -> None:
     heard, ticks = Heard(), itertools.count()
     prepared.train(tmp_path, budget=60.0, step_seconds=50.0, observer=heard, clock=lambda: float(next(ticks)))
