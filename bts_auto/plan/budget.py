@@ -90,12 +90,12 @@ class Candidate:
         return self.price, -self.steps
 
 
-def steps_within(budget: float, step_seconds: float, batch: int, tiles: int, mirrored_axes: int) -> int:
-    """Steps that fit a budget in seconds beside the start, the held-out patches and the final validation.
+def steps_within(budget: float, step_seconds: float, patches: int, tiles: int, mirrored_axes: int) -> int:
+    """Steps of so many patches that fit a budget in seconds beside the start, the held-out patches and the validation.
 
     0 where the validation alone would take more than its share of the budget.
     """
-    per_patch = step_seconds * FORWARD_SHARE / batch
+    per_patch = step_seconds * FORWARD_SHARE / patches
     if not validation_fits(validation_seconds(tiles, per_patch), budget):
         return 0
     left = budget * (1 - _MARGIN) - _START_S - reserved_seconds(tiles, per_patch, mirrored_axes, budget)
@@ -167,6 +167,7 @@ def candidates(
     budget: float,
     held_out: int,
     batch: int = MIN_BATCH,
+    accumulation: int = 1,
 ) -> Iterator[Candidate]:
     """All configurations that are looked at.
 
@@ -179,13 +180,15 @@ def candidates(
     channels : tuple of int
         Of the images and of the logits.
     step_seconds : callable
-        (operations of a step in 10^12, channels of the first stage) -> its seconds on this machine.
+        (operations of a batch in 10^12, channels of the first stage) -> seconds of a step on this machine.
     budget : float
         Seconds for training and validation.
     held_out : int
         Volumes (in 2d: slices) that the validation predicts.
     batch : int
-        Of every step: the smallest, since more steps teach more than larger ones, unless a recipe names another.
+        The smallest, since more steps teach more than larger ones, unless a recipe names another.
+    accumulation : int
+        Batches of a step.
     """
     dims = len(spacing)
     seen: set[tuple] = set()
@@ -202,7 +205,7 @@ def candidates(
                 compute = layer_compute(layers_of(topology), batch)
                 seconds = step_seconds(compute.step / 1e12, width)
                 tiles = held_out * patches_to_visit([round(n) for n in grid.median], topology.patch_size, 0.5)
-                steps = steps_within(budget, seconds, batch, tiles, dims)
+                steps = steps_within(budget, seconds, batch * accumulation, tiles, dims)
                 coverage = math.prod(min(p, n) for p, n in zip(topology.patch_size, grid.median, strict=True))
                 price = price_of(factor, width, coverage / math.prod(grid.median), steps)
                 sized = Sized(topology, batch, features_of(width, topology.n_stages, dims))

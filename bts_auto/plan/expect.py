@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from bts_auto.errors import PlanError
 from bts_auto.plan.compute_model import plan_compute
 from bts_auto.plan.memory_model import RUNTIME_ON_CPU, Format, plan_memory
-from bts_auto.plan.rate import Rate, Rates
+from bts_auto.plan.rate import Rate, Rates, Sizes
 from bts_auto.plan.schema import Expected, Plan
 
 _GB, _TERA = 2**30, 1e12
@@ -19,6 +21,35 @@ def duration(seconds: float) -> str:
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= 1.5 * size), _UNITS[-1])
     value = seconds / size
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
+
+
+def step_operations(plan: Plan, name: str) -> float | None:
+    """Operations of an optimiser step in 10^12, all batches that it accumulates; None where they cannot be counted."""
+    try:
+        return plan_compute(plan, name).step * plan.configuration(name).training.accumulation / _TERA
+    except PlanError:
+        return None
+
+
+def nearest_rate(
+    plan: Plan, name: str, rates: Rates, hardware: str, *, step_tflop: float | None = None, width: int | None = None
+) -> Rate | None:
+    """The measured step that is most like a configuration's, in the number format that its plan wants.
+
+    Parameters
+    ----------
+    step_tflop : float, optional
+        Operations in 10^12, where the step of a network of another size is meant.
+    width : int, optional
+        Channels of the first stage, where those of another are meant.
+    """
+    one, sizes = plan.configuration(name), Sizes.of(plan, name)
+    tflop = step_operations(plan, name) if step_tflop is None else step_tflop
+    if tflop is None:
+        return None
+    if width is not None:
+        sizes = sizes.model_copy(update={"features": (width,)})
+    return rates.nearest(hardware, one.network.name, one.dims, tflop, one.training.precision, sizes)
 
 
 def expect(
@@ -60,14 +91,9 @@ def with_expected(
     """The plan with what each of its configurations will take; networks that cannot be counted are left out."""
     found = {}
     for name in plan.configurations:
-        configuration = plan.configuration(name)
-        try:
-            step_tflop = plan_compute(plan, name).step / _TERA
-        except PlanError:
-            continue
-        wanted, width = configuration.training.precision, configuration.features_per_stage[0]
-        rate = rates.nearest(hardware, configuration.network.name, configuration.dims, step_tflop, wanted, width)
-        found[name] = expect(plan, name, rate, on_cpu=on_cpu, precision=precision)
+        with contextlib.suppress(PlanError):
+            rate = nearest_rate(plan, name, rates, hardware)
+            found[name] = expect(plan, name, rate, on_cpu=on_cpu, precision=precision)
     return plan.model_copy(update={"expected": found})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -13,12 +13,17 @@ from bts_auto.documents import Document, parse
 from bts_auto.errors import BtsError
 from bts_auto.files import read_json, write_json
 
+if TYPE_CHECKING:
+    from bts_auto.plan.schema import Plan
+
 RATES_FILE = "machine.json"
 _MOST_KEPT = 64
 # Two steps whose operations differ by less than this factor are the same step measured again.
 _SAME_SIZE = 1.01
 # Convolutions of few channels are slower: twice the channels are as unlike as four times the operations.
 _WEIGHT_OF_WIDTH = 2.0
+# Another optimiser or another objective is as unlike as four times the operations, too.
+_ANOTHER_KIND = math.log(4.0)
 # Where others took more than this share of the processors, a measurement says little about the machine itself.
 _BUSY = 0.15
 
@@ -48,6 +53,29 @@ class Sizes(Document):
     channels: tuple[int, int]
     optimizer: str
     objective: str
+
+    @classmethod
+    def of(cls, plan: Plan, name: str) -> Sizes:
+        """Those of a step of a plan's configuration."""
+        configuration = plan.configuration(name)
+        return cls(
+            patch_size=configuration.patch_size,
+            batch_size=configuration.batch_size,
+            features=configuration.features_per_stage,
+            channels=plan.network_channels(name),
+            optimizer=configuration.training.optimizer.name,
+            objective=configuration.training.objective.name,
+        )
+
+    def has_kind_of(self, other: Sizes) -> bool:
+        """Whether a step does the same besides convolutions, so that as many operations take as long."""
+        return (self.optimizer, self.objective) == (other.optimizer, other.objective)
+
+    def unlike(self, other: Sizes) -> float:
+        """How much another step tells less of this one, as the logarithm of a factor of operations."""
+        wider = abs(math.log(self.features[0] / other.features[0]))
+        others = (self.optimizer != other.optimizer) + (self.objective != other.objective)
+        return _WEIGHT_OF_WIDTH * wider + others * _ANOTHER_KIND
 
 
 class Rate(Document):
@@ -139,24 +167,26 @@ class Rates(Document):
         dims: int,
         step_tflop: float,
         precision: str = "auto",
-        width: int | None = None,
+        sizes: Sizes | None = None,
     ) -> Rate | None:
         """The measured step of such a network on that hardware that is most alike; None without any.
 
-        A small step spends more of its time on other things than convolutions, and convolutions of few channels are
-        slower, so that sizes are not interchangeable. Nor are number formats: see :meth:`of`.
+        The very same step tells most. A small step spends more of its time on other things than convolutions, and
+        convolutions of few channels are slower, so that sizes are not interchangeable. Nor are number formats: see
+        :meth:`of`.
 
         Parameters
         ----------
         step_tflop : float
             Operations of the step in 10^12.
-        width : int, optional
-            Channels of its first stage; None: any.
+        sizes : Sizes, optional
+            What the step would be taken of; None: any.
         """
 
-        def unlike(rate: Rate) -> float:
-            wider = 1.0 if width is None or rate.sizes is None else rate.sizes.features[0] / width
-            return abs(math.log(rate.step_tflop / step_tflop)) + _WEIGHT_OF_WIDTH * abs(math.log(wider))
+        def unlike(rate: Rate) -> tuple[bool, float]:
+            operations = abs(math.log(rate.step_tflop / step_tflop))
+            same = rate.sizes == sizes and operations < math.log(_SAME_SIZE)
+            return not same, operations + (0.0 if sizes is None or rate.sizes is None else sizes.unlike(rate.sizes))
 
         return min(self.of(hardware, network, dims, precision), key=unlike, default=None)
 

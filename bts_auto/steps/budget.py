@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bts_auto.errors import PlanError
 from bts_auto.events import Observer
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FOLDS = 5
 # Each choice that rests on a step which was not timed is followed by timing it.
 _MOST_CHOICES = 6
-_TERA = 1e12
 # A recipe's network that is so much slower than it was taken for calls for another choice.
 _SLOWER = 1.25
 
@@ -60,24 +59,25 @@ def _plan_within(planning: Planning, trials: Trials, base: Plan, source: str, gb
 
     for probe, name in budget_probes(base, source, gb):
         measure_rates(trials, probe, [name], planning.rates_folder, observer=planning.observer)
-    slower = 1.0
+    slower = float(_accumulation(planning, base, source))
     for _ in range(_MOST_CHOICES):
         known, before = Rates.load(planning.rates_folder), slower
         made = _foretold(planning, base, source, gb, slower)
         (name,) = made.configurations
         trained = planning.trained(made)
-        seconds = max(_real_step(planning, trials, one, name, room_gb) for one in trained)
+        seconds = [_real_step(planning, trials, one, name, room_gb) for one in trained]
         rates = Rates.load(planning.rates_folder)
-        slower = seconds / _seconds(planning, rates, made, name, _step_flop(made, name) / _TERA, _width(made, name))
+        slower = max(seconds) / _seconds(planning, made, name, rates)
         if rates == known and slower <= _SLOWER * before:
             break
-    steps = min(_steps(planning, one, name, seconds) for one in trained)
+    steps = min(_steps(planning, one, name, took) for one, took in zip(trained, seconds, strict=True))
     return planning.with_expected(with_steps(made, name, steps))
 
 
 def _foretold(planning: Planning, base: Plan, source: str, gb: float, slower: float) -> Plan:
     """The plan that is best by foretold times, where steps take so many times those of the preset's network."""
     from bts_auto.plan.budget import candidates, choose, compared
+    from bts_auto.plan.expect import nearest_rate
     from bts_auto.plan.measured import Limits
     from bts_auto.plan.presets import MIN_BATCH, find_preset
     from bts_auto.plan.rate import Rates
@@ -86,18 +86,22 @@ def _foretold(planning: Planning, base: Plan, source: str, gb: float, slower: fl
     assert budget is not None
     rates, full = Rates.load(planning.rates_folder), base.configuration(source)
     trained = planning.trained(base)
+    rate = nearest_rate(base, source, rates, planning.request.hardware, step_tflop=1.0)
+    if rate is None:
+        raise _not_measured(base, source)
     with planning.sizing(gb):
         every = list(
             candidates(
                 full.spacing,
                 full.median_image_size_in_voxels,
                 find_preset(base.preset),
-                Limits(gb, _nearest(planning, rates, base, source, 1.0).precision),
+                Limits(gb, rate.precision),
                 max(one.network_channels(source) for one in trained),
-                lambda tflop, width: slower * _seconds(planning, rates, base, source, tflop, width),
+                lambda tflop, width: slower * _seconds(planning, base, source, rates, step_tflop=tflop, width=width),
                 budget,
                 _held_out(planning, base, source),
                 max((one.said_of(source).get("batch_size", MIN_BATCH) for one in planning.parts), default=MIN_BATCH),
+                _accumulation(planning, base, source),
             )
         )
         found = choose(every, budget)
@@ -119,42 +123,45 @@ def _considered(one: Candidate) -> Considered:
 
 def _real_step(planning: Planning, trials: Trials, made: Plan, name: str, room_gb: float) -> float:
     """Seconds of a step that was really taken, now or before, and took at most `room_gb`."""
+    from bts_auto.plan.expect import step_operations
     from bts_auto.steps.fitting import check_peak
     from bts_auto.steps.measure import check_steps
 
     rates = check_steps(trials, made, [name], planning.rates_folder, room_gb=room_gb, observer=planning.observer)
-    try:
-        tflop = _step_flop(made, name) / _TERA
-    except PlanError:  # a network whose operations are not counted is not remembered either
+    if step_operations(made, name) is None:  # a network whose operations are not counted is not remembered either
         planning.observer.note(f"trying a training step: {name}, network {made.configuration(name).network.name}")
         tried = trials.run(made, name, quick=True)
         check_peak(name, tried.peak_bytes / 2**30, room_gb, made.gpu_memory_gb)
         return tried.step_seconds
-    return _seconds(planning, rates, made, name, tflop, _width(made, name))
+    return _seconds(planning, made, name, rates)
 
 
-def _step_flop(made: Plan, name: str) -> float:
-    from bts_auto.plan.compute_model import plan_compute
+def _seconds(
+    planning: Planning,
+    made: Plan,
+    name: str,
+    rates: Rates,
+    *,
+    step_tflop: float | None = None,
+    width: int | None = None,
+) -> float:
+    """Foretold seconds of a plan's step, or of one of so many operations in 10^12 of a network of so many channels."""
+    from bts_auto.steps.measure import foretold_seconds
 
-    return plan_compute(made, name).step
+    hardware = planning.request.hardware
+    found = foretold_seconds(made, name, rates, hardware, step_tflop=step_tflop, width=width)
+    if found is None:
+        raise _not_measured(made, name)
+    return found
 
 
-def _width(made: Plan, name: str) -> int:
-    return made.configuration(name).features_per_stage[0]
+def _not_measured(made: Plan, name: str) -> PlanError:
+    return PlanError(f"the speed of network '{made.configuration(name).network.name}' could not be measured here")
 
 
-def _nearest(planning: Planning, rates: Rates, made: Plan, name: str, tflop: float, width: int | None = None) -> Any:
-    configuration, hardware = made.configuration(name), planning.request.hardware
-    precision = configuration.training.precision
-    rate = rates.nearest(hardware, configuration.network.name, configuration.dims, tflop, precision, width)
-    if rate is None:
-        raise PlanError(f"the speed of network '{configuration.network.name}' could not be measured here")
-    return rate
-
-
-def _seconds(planning: Planning, rates: Rates, made: Plan, name: str, tflop: float, width: int) -> float:
-    """Foretold seconds of a step of so many operations in 10^12, of a network of so many channels."""
-    return tflop / _nearest(planning, rates, made, name, tflop, width).tflops
+def _accumulation(planning: Planning, base: Plan, source: str) -> int:
+    """Batches of an optimiser step, by the recipe that has the most."""
+    return max(one.configuration(source).training.accumulation for one in planning.trained(base))
 
 
 def _as_plan(base: Plan, source: str, found: Candidate, budget: float, gb: float) -> Plan:
@@ -224,7 +231,8 @@ def _fitting(made: Plan, name: str, seconds: float, shapes: list[list[int]]) -> 
     assert made.budget_seconds is not None
     inference = configuration.inference
     tiles = sum(patches_to_visit(shape, configuration.patch_size, inference.step_size) for shape in shapes)
-    return steps_within(made.budget_seconds, seconds, configuration.batch_size, tiles, len(inference.mirror_axes))
+    patches = configuration.batch_size * configuration.training.accumulation
+    return steps_within(made.budget_seconds, seconds, patches, tiles, len(inference.mirror_axes))
 
 
 def settle(

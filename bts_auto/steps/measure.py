@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bts_auto.errors import PlanError
 from bts_auto.events import SILENT, Observer
+from bts_auto.plan.expect import duration, nearest_rate, step_operations
+from bts_auto.plan.rate import Rate, Rates, Sizes, is_busy
 from bts_auto.steps.trials import OutOfMemory, Tried
 
 if TYPE_CHECKING:
-    from bts_auto.plan.rate import Rate, Rates, Sizes
     from bts_auto.plan.schema import Plan
     from bts_auto.steps.trials import Trials
 
-_TERA, _GB = 1e12, 2**30
+_GB = 2**30
 # A training's mean says more than a trial from so many steps on.
 _TELLING_STEPS = 20
 # A measured step whose operations differ by less than this factor takes the same time ...
@@ -29,40 +31,30 @@ _SAME_FLOP = 1.001
 
 
 def as_rate(plan: Plan, name: str, tried: Tried, hardware: str) -> Rate:
-    """A trial as a rate from which the time of other configurations is foretold."""
-    from bts_auto.plan.compute_model import plan_compute
-    from bts_auto.plan.rate import Rate
+    """A trial as a rate from which the time of other configurations is foretold.
 
-    configuration = plan.configuration(name)
-    accumulated = plan_compute(plan, name).step * configuration.training.accumulation
+    Raises
+    ------
+    PlanError
+        When the operations of its network cannot be counted.
+    """
+    configuration, tflop = plan.configuration(name), step_operations(plan, name)
+    if tflop is None:
+        raise PlanError(f"the operations of network '{configuration.network.name}' cannot be counted", where=name)
     return Rate.model_validate(
         {
             "hardware": hardware,
             "precision": tried.precision,
             "network": configuration.network.name,
             "dims": configuration.dims,
-            "step_tflop": accumulated / _TERA,
+            "step_tflop": tflop,
             "step_seconds": tried.step_seconds,
             "source": "trial",
             "others": tried.others,
             "chosen": configuration.training.precision == "auto",
-            "sizes": _sizes(plan, name),
+            "sizes": Sizes.of(plan, name),
             "peak_gb": tried.peak_bytes / _GB,
         }
-    )
-
-
-def _sizes(plan: Plan, name: str) -> Sizes:
-    from bts_auto.plan.rate import Sizes
-
-    configuration = plan.configuration(name)
-    return Sizes(
-        patch_size=configuration.patch_size,
-        batch_size=configuration.batch_size,
-        features=configuration.features_per_stage,
-        channels=plan.network_channels(name),
-        optimizer=configuration.training.optimizer.name,
-        objective=configuration.training.objective.name,
     )
 
 
@@ -76,10 +68,8 @@ def measure_rates(
     OutOfMemory
         When one of them does not fit.
     """
-    from bts_auto.plan.rate import Rates
-
     for name in names:
-        flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, Rates.load(folder), trials.hardware)
+        flop, rate = step_operations(plan, name), nearest_rate(plan, name, Rates.load(folder), trials.hardware)
         if flop is None:
             continue
         if rate is None or _must_be_taken(rate, plan, name, folder, trials) or _ratio(rate, flop) >= _NEAR_STEP:
@@ -110,11 +100,10 @@ def check_steps(
     OutOfMemory
         When one of them does not fit, or takes more than `room_gb`.
     """
-    from bts_auto.plan.rate import Rates
     from bts_auto.steps.fitting import check_peak
 
     for name in names:
-        if _step_tflop(plan, name) is None:
+        if step_operations(plan, name) is None:
             continue
         known = _same_step(plan, name, _known(folder, trials), trials.hardware)
         if known is not None and (known.peak_gb is None or (known.peak_gb > room_gb and known not in trials.taken)):
@@ -127,8 +116,6 @@ def check_steps(
 
 def _known(folder: Path, trials: Trials) -> Rates:
     """What `trials` has measured, also where something better is remembered, and what `folder` remembers."""
-    from bts_auto.plan.rate import Rates
-
     return Rates(rates=(*trials.taken, *Rates.load(folder).rates))
 
 
@@ -144,12 +131,9 @@ def _must_be_taken(rate: Rate, plan: Plan, name: str, folder: Path, trials: Tria
 
 def _take(trials: Trials, plan: Plan, name: str, folder: Path, doing: str, observer: Observer) -> Rate:
     """Run a real step, say so before, and remember what it took."""
-    from bts_auto.plan.expect import duration
-    from bts_auto.plan.rate import Rates
-
     rates, one = Rates.load(folder), plan.configuration(name)
-    flop, rate = _step_tflop(plan, name), nearest_rate(plan, name, rates, trials.hardware)
-    about = "" if rate is None or flop is None else f" (about {duration(flop / rate.tflops)})"
+    seconds = foretold_seconds(plan, name, rates, trials.hardware)
+    about = "" if seconds is None else f" (about {duration(seconds)})"
     patch = "x".join(map(str, one.patch_size))
     sizes = f"patch {patch}, {one.features_per_stage[0]} channels, batch {one.batch_size}"
     observer.note(f"{doing}: {name}, {sizes}{about}")
@@ -172,29 +156,21 @@ def _foretold_gb(plan: Plan, name: str, folder: Path, trials: Trials) -> float:
     return plan_memory(_in_known_format(plan, name, folder, trials), name).peak / _GB
 
 
-def _step_tflop(plan: Plan, name: str) -> float | None:
-    """Operations of an optimiser step in 10^12; None where they cannot be counted."""
-    from bts_auto.errors import PlanError
-    from bts_auto.plan.compute_model import plan_compute
+def foretold_seconds(
+    plan: Plan, name: str, rates: Rates, hardware: str, *, step_tflop: float | None = None, width: int | None = None
+) -> float | None:
+    """Seconds of a configuration's optimiser step, from the measured one that is most like it; None without any.
 
-    try:
-        return plan_compute(plan, name).step * plan.configuration(name).training.accumulation / _TERA
-    except PlanError:
-        return None
-
-
-def nearest_rate(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
-    """The measured step that is most like a configuration's, in the number format that its plan wants."""
-    one, flop = plan.configuration(name), _step_tflop(plan, name)
-    if flop is None:
-        return None
-    width = one.features_per_stage[0]
-    return rates.nearest(hardware, one.network.name, one.dims, flop, one.training.precision, width)
+    `step_tflop` and `width` stand for a network of another size: see :func:`bts_auto.plan.expect.nearest_rate`.
+    """
+    rate = nearest_rate(plan, name, rates, hardware, step_tflop=step_tflop, width=width)
+    tflop = step_operations(plan, name) if step_tflop is None else step_tflop
+    return None if rate is None or tflop is None else tflop / rate.tflops
 
 
 def _same_step(plan: Plan, name: str, rates: Rates, hardware: str) -> Rate | None:
     """The measurement of this very step, if there is one."""
-    one, flop, sizes = plan.configuration(name), _step_tflop(plan, name), _sizes(plan, name)
+    one, flop, sizes = plan.configuration(name), step_operations(plan, name), Sizes.of(plan, name)
     if flop is None:
         return None
     measured = rates.of(hardware, one.network.name, one.dims, one.training.precision)
@@ -223,13 +199,15 @@ def _best_format(plan: Plan, name: str, folder: Path, trials: Trials) -> str | N
 def known_step_seconds(plan: Plan, name: str, folder: Path, *, device: str = "auto") -> float | None:
     """Seconds of a configuration's optimiser step where such a step has been measured on this machine."""
     from bts_auto import machine
-    from bts_auto.plan.rate import Rates
 
-    rates, flop = Rates.load(folder), _step_tflop(plan, name)
+    rates, flop = Rates.load(folder), step_operations(plan, name)
     if not rates.rates or flop is None:
         return None
     rate = nearest_rate(plan, name, rates, machine.hardware(device))
-    return flop / rate.tflops if rate is not None and not rate.busy and _ratio(rate, flop) < _SAME_TIME else None
+    if rate is None or rate.busy or _ratio(rate, flop) >= _SAME_TIME:
+        return None
+    same_kind = rate.sizes is None or rate.sizes.has_kind_of(Sizes.of(plan, name))
+    return flop / rate.tflops if same_kind else None
 
 
 def remember_training(
@@ -246,9 +224,7 @@ def remember_training(
         Whether the number format was found to be the best here; else the plan had named it.
     """
     from bts_auto import machine
-    from bts_auto.errors import PlanError
     from bts_auto.model.fold import TrainedFold
-    from bts_auto.plan.rate import Rate, Rates
 
     told = _seconds_of_steps(folder / "journal.jsonl")
     if told is None:
@@ -275,8 +251,6 @@ def remember_training(
 def _seconds_of_steps(journal: Path) -> tuple[float, float] | None:
     """The median seconds of a step, of undisturbed epochs where there are enough, and the largest share that others
     took of the processors in one of them; None where the training was too short to tell."""
-    from bts_auto.plan.rate import is_busy
-
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     epochs, step = list[tuple[int, float, float]](), 0
     for line in (line for line in lines if line.get("kind") == "epoch"):

@@ -190,8 +190,8 @@ class Planning:
 
     def _say_if_busy(self, made: Plan) -> None:
         """Say where what was measured tells more of other programs than of the machine."""
+        from bts_auto.plan.expect import nearest_rate
         from bts_auto.plan.rate import Rates
-        from bts_auto.steps.measure import nearest_rate
 
         rates, hardware = Rates.load(self.rates_folder), self.request.hardware
         found = [rate for name in made.configurations if (rate := nearest_rate(made, name, rates, hardware))]

@@ -233,7 +233,7 @@ class _Session:
 
     def _of_a_patch(self, step_seconds: float) -> float:
         """Seconds of a patch in evaluation, from those of a step."""
-        return step_seconds * FORWARD_SHARE / self._configuration.batch_size
+        return step_seconds * FORWARD_SHARE / (self._configuration.batch_size * self._training.accumulation)
 
     @cached_property
     def _tiles(self) -> int:

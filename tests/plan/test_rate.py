@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bts_auto.plan.rate import RATES_FILE, Rate, Rates
+import pytest
+
+from bts_auto.plan.rate import RATES_FILE, Rate, Rates, Sizes
 
 
 def rate(tflop: float = 1.0, seconds: float = 2.0, **fields) -> Rate:
@@ -73,12 +75,30 @@ SIZES = {
 }
 
 
+def like(**fields) -> Sizes:
+    return Sizes.model_validate(SIZES | fields)
+
+
 def test_steps_of_the_same_width_are_nearer_than_those_of_the_same_size():
     narrow = rate(0.2, 0.5, sizes=SIZES | {"features": (16, 32)})
     rates = Rates().add(narrow).add(rate(0.7, 1.4, sizes=SIZES))
-    assert rates.nearest("here", "plain_unet", 3, 0.6, width=16) == narrow
-    assert rates.nearest("here", "plain_unet", 3, 0.2, width=32) != narrow
+    assert rates.nearest("here", "plain_unet", 3, 0.6, sizes=like(features=(16, 32))) == narrow
+    assert rates.nearest("here", "plain_unet", 3, 0.2, sizes=like()) != narrow
     assert rates.nearest("here", "plain_unet", 3, 0.2) == narrow
+
+
+@pytest.mark.parametrize(
+    "other", [{"optimizer": "adam"}, {"objective": "autoencoder"}, {"patch_size": (128, 64, 64), "batch_size": 1}]
+)
+def test_the_very_same_step_tells_most_whatever_was_measured_last(other: dict):
+    rates = Rates().add(rate(1.0, 1.0, sizes=SIZES)).add(rate(1.0, 3.0, sizes=SIZES | other))
+    assert rates.nearest("here", "plain_unet", 3, 1.0, sizes=like()).step_seconds == 1.0  # type: ignore[union-attr]
+    assert rates.nearest("here", "plain_unet", 3, 1.0, sizes=like(**other)).step_seconds == 3.0  # type: ignore[union-attr]
+
+
+def test_a_step_with_the_same_optimiser_tells_more_than_one_that_is_a_little_nearer():
+    rates = Rates().add(rate(1.0, 1.0, sizes=SIZES)).add(rate(2.0, 6.0, sizes=SIZES | {"optimizer": "adam"}))
+    assert rates.nearest("here", "plain_unet", 3, 2.0, sizes=like()).step_seconds == 1.0  # type: ignore[union-attr]
 
 
 def test_a_file_that_knows_no_sizes_yet_is_read(tmp_path: Path):

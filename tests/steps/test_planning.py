@@ -49,7 +49,7 @@ class Machine:
         peak = plan_memory(plan, name, precision="bf16").peak
         if peak > (self.most_gb if options.get("store") is None else self.stored_gb) * 2**30:
             raise OutOfMemory("full", where=name)
-        seconds = plan_compute(plan, name).step / 1e12 / TFLOPS
+        seconds = plan_compute(plan, name).step * plan.configuration(name).training.accumulation / 1e12 / TFLOPS
         return Tried(seconds * (self.large_steps if seconds > 5 else 1), "bf16", int(peak * self.kept), self.others)
 
 
@@ -343,6 +343,15 @@ def test_a_budget_is_planned_for_the_recipe(here: Machine, tmp_path: Path):
     assert made.configuration(name).training.epochs * expected.epoch_seconds < 7200
     assert here.last is not None
     assert here.last.recipe == "brats2020_winner"
+
+
+def test_a_budget_holds_steps_that_accumulate_batches(here: Machine, tmp_path: Path):
+    recipe = Recipe(name="mine", about="", configuration={"training": {"accumulation": 8}})
+    asked = planning(tmp_path, recipe=recipe, budget=7200)
+    made = asked.laid(asked.make("plain"))
+    ((name, expected),) = made.expected.items()
+    assert made.configuration(name).training.accumulation == 8
+    assert 0.4 * 7200 < made.configuration(name).training.epochs * expected.epoch_seconds < 7200
 
 
 def test_a_network_that_is_not_counted_has_a_budget_too(here: Machine, tiny: dict):
