@@ -46,11 +46,14 @@ class Machine:
         self.trials, self.last = self.trials + 1, plan
         if plan.configuration(name).network.name == "unpooling_unet":
             return Tried(UNCOUNTED_S, "bf16", 0, self.others)
-        peak = plan_memory(plan, name, precision="bf16").peak
+        named = plan.configuration(name).training.precision
+        precision = "bf16" if named == "auto" else named
+        peak = plan_memory(plan, name, precision=precision).peak
         if peak > (self.most_gb if options.get("store") is None else self.stored_gb) * 2**30:
             raise OutOfMemory("full", where=name)
         seconds = plan_compute(plan, name).step * plan.configuration(name).training.accumulation / 1e12 / TFLOPS
-        return Tried(seconds * (self.large_steps if seconds > 5 else 1), "bf16", int(peak * self.kept), self.others)
+        seconds *= self.large_steps if seconds > 5 else 1
+        return Tried(seconds, precision, int(peak * self.kept), self.others)
 
 
 class Heard(Observer):
@@ -455,6 +458,17 @@ def test_steps_that_take_more_than_foretold_are_planned_smaller(
     peaks = [kept * plan_memory(made, name, precision="bf16").peak / 2**30 for name in made.expected]
     assert max(peaks) <= (2 * 1.3 + 0.25) * 1.125
     assert "it takes" in heard.warnings[0]
+
+
+def test_a_recipe_whose_steps_take_more_is_planned_for_in_a_few_steps(here: Machine, tmp_path: Path):
+    here.kept, recipe = (
+        6.0,
+        Recipe(name="mine", about="", configuration={"training": {"optimizer": {"name": "adam"}, "precision": "fp32"}}),
+    )
+    asked = {"planner": "measured", "gpu_memory": 2, "device": "cpu", "budget": 86400 * 7}
+    planning(tmp_path, heard := Heard(), recipe=recipe, **asked).make("plain")
+    assert 1 <= len(heard.warnings) <= 5
+    assert here.trials < 12
 
 
 def test_the_driver_is_asked_a_few_times_whatever_is_looked_at(
