@@ -131,7 +131,6 @@ def build_engine(
     device: torch.device | str = "auto",
     precision: Precision = "auto",
     example: Sequence[int] | None = None,
-    expected: Sequence[int] | None = None,
     converted: Path | None = None,
     ranges: Ranges | None = None,
 ) -> Engine:
@@ -145,8 +144,6 @@ def build_engine(
         See :func:`choose_engine`, :func:`choose_device`, :func:`choose_precision`.
     example : sequence of int, optional
         Shape (b, c, *tile) of the smallest batch that the network takes.
-    expected : sequence of int, optional
-        Shape of the batch that will come first, where that is known: an engine may prepare for it.
     converted : Path, optional
         Where an engine may keep what it made of the network; its name must change with the weights.
     ranges : mapping, optional
@@ -167,5 +164,4 @@ def build_engine(
             "of this model it is not known between which values its layers work, which int8 needs",
             mend="validate it once more (bts_train ... --val) or import it with --images; batch norms go without int8",
         )
-    shapes = {"example": example, "expected": expected}
-    return component(given, device=device, precision=chosen, **shapes, converted=converted, ranges=ranges)
+    return component(given, device=device, precision=chosen, example=example, converted=converted, ranges=ranges)

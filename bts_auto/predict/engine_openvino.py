@@ -10,7 +10,6 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +56,6 @@ class OpenVinoEngine:
     example : sequence of int, optional
         The smallest batch (b, c, *tile) that the network takes: tracing a larger one takes as much longer as the
         network does. None: the first batch.
-    expected : sequence of int, optional
-        The batch (b, c, *tile) that will come first: it is compiled in a thread, while the caller reads a case.
     converted : Path, optional
         Where the converted model is kept (``.xml`` and ``.bin``), so that the next start neither builds nor traces the
         network. A folder that cannot be written to is no error.
@@ -73,7 +70,6 @@ class OpenVinoEngine:
         device: torch.device,
         precision: str = "fp32",
         example: Sequence[int] | None = None,
-        expected: Sequence[int] | None = None,
         converted: Path | None = None,
         ranges: Ranges | None = None,
     ) -> None:
@@ -96,7 +92,6 @@ class OpenVinoEngine:
             self._model = self._convert(example)
         if self._model is not None:
             self._model = self._quantized(self._model)
-        self._ahead = None if self._model is None or expected is None else self._begin(tuple(expected))
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         """Logits (b, k, *tile) in float32 of a batch (b, c, *tile) of float32; valid until the next call."""
@@ -104,28 +99,11 @@ class OpenVinoEngine:
         if shape not in self._requests:
             while self._requests and math.prod(shape) + sum(map(math.prod, self._requests)) > _VOXELS_KEPT * shape[1]:
                 self._requests.popitem(last=False)
-            self._requests[shape] = self._from_ahead(shape) or self._compile(shape)
+            self._requests[shape] = self._compile(shape)
         self._requests.move_to_end(shape)
         request = self._requests[shape]
         request.infer({0: np.ascontiguousarray(batch.numpy())}, share_inputs=True, share_outputs=True)
         return torch.from_numpy(request.get_output_tensor(0).data)
-
-    def _begin(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Future]:
-        """Start to compile a shape; returns it and its future request."""
-        thread = ThreadPoolExecutor(1, "compile")
-        future = thread.submit(self._compile, shape)
-        thread.shutdown(wait=False)
-        return shape, future
-
-    def _from_ahead(self, shape: tuple[int, ...]) -> Any | None:
-        """The request that was begun if it is of this shape; in any case the thread is through with the model then."""
-        if self._ahead is None:
-            return None
-        (begun, future), self._ahead = self._ahead, None
-        if begun == shape:
-            return future.result()
-        future.exception()  # whatever came of a shape that nobody wants
-        return None
 
     def _compile(self, shape: Sequence[int]) -> Any:
         if self._model is None:

@@ -25,8 +25,8 @@ class TorchEngine:
         Where it runs.
     precision : str
         ``"fp32"``, or the type of autocast: ``"bf16"``, ``"fp16"``.
-    example, expected, converted, ranges : optional
-        Not needed: nothing is converted, compiled or quantised.
+    example, converted, ranges : optional
+        Not needed: nothing is converted or quantised.
     """
 
     def __init__(
@@ -36,7 +36,6 @@ class TorchEngine:
         device: torch.device,
         precision: str = "fp32",
         example: Sequence[int] | None = None,
-        expected: Sequence[int] | None = None,
         converted: Path | None = None,
         ranges: Ranges | None = None,
     ) -> None:

@@ -33,7 +33,7 @@ from bts_auto.predict.export import export_labels, export_scores, to_scan
 from bts_auto.predict.segmenter import Prediction, timed
 from bts_auto.predict.tile_choice import Tiling, choose_tiling, fast_tiling, fits, unmeasured_fast_tiling
 from bts_auto.predict.tiles import Tile, smallest_tile
-from bts_auto.predict.window import count_tiles, first_batch, predict_array
+from bts_auto.predict.window import count_tiles, predict_array
 from bts_auto.preprocess.memory import check_arrays
 from bts_auto.preprocess.prepare import Prepared, prepare, prepare_mask
 from bts_auto.preprocess.spatial import SpatialSteps
@@ -86,8 +86,6 @@ class CasePredictor:
         Answers of each fold under draws of its dropout, each a member; 0: dropout is off. Such networks run in torch.
     seed : int
         Of these draws.
-    ahead : bool
-        Whether engines may prepare for the first tile in a thread; what is timed had better not.
     observer : Observer
         Hears of the tiles.
 
@@ -114,7 +112,6 @@ class CasePredictor:
         member_entropy: bool = False,
         mc_dropout: int = 0,
         seed: int = 0,
-        ahead: bool = True,
         observer: Observer = SILENT,
     ) -> None:
         first = _common(folds)
@@ -148,15 +145,13 @@ class CasePredictor:
         networks: list[Any] = [partial(fold.network, "cpu") for fold in folds]
         if mc_dropout:
             networks = [build() for build in networks]
-        channels = self.plan.network_channels(self.configuration_name)[0]
         self._engines: list[Engine] = [
             build_engine(
                 network,
                 engine=engine,
                 device=self.device,
                 precision=precision,
-                example=(1, channels, *smallest_tile(self.configuration)),
-                expected=first_batch(self.configuration, channels, self.tile) if ahead else None,
+                example=(1, self.plan.network_channels(self.configuration_name)[0], *smallest_tile(self.configuration)),
                 converted=None if converted is None else converted(fold),
                 ranges=fold.configuration.inference.ranges,
             )

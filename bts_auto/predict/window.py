@@ -122,16 +122,6 @@ def count_tiles(
     return len(_grid(size, configuration, tile, step_size))
 
 
-def first_batch(configuration: SegmentationConfiguration, channels: int, tile: Tile) -> tuple[int, ...] | None:
-    """Shape of the batches of :func:`predict_array` on a CPU, where the size of the image does not decide about it."""
-    patch = tuple(configuration.patch_size)
-    return (1, channels, *patch) if tile == "patch" and _tiles_at_once("cpu", patch) == 1 else None
-
-
-def _tiles_at_once(device: str, tile: Sequence[int]) -> int:
-    return max(1, _BATCH_VOXELS.get(device, 0) // math.prod(tile))
-
-
 def _grid(
     size: Sequence[int], configuration: SegmentationConfiguration, tile: Tile | None, step_size: float | None
 ) -> Grid:
@@ -173,7 +163,7 @@ def _batches(
     image: torch.Tensor, grid: Grid, device: torch.device, squeeze: bool
 ) -> Iterator[tuple[list[tuple[slice, ...]], torch.Tensor, tuple[float, ...] | None]]:
     """Regions, their batch (b, c, *tile) on the device, and the constant if it is one of constant tiles."""
-    most = _tiles_at_once(device.type, grid.tile)
+    most = max(1, _BATCH_VOXELS.get(device.type, 0) // math.prod(grid.tile))
     waiting: list[tuple[slice, ...]] = []
 
     def stack(regions: Sequence[tuple[slice, ...]]) -> torch.Tensor:

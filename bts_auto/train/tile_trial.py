@@ -104,9 +104,7 @@ def _computes_int8(held_out: HeldOut) -> bool:
 
 def _try(tiling: Tiling, held_out: HeldOut, cases: Sequence[str], task: Task) -> MeasuredTile:
     precision = "int8" if tiling.int8 else "auto"
-    predictor = held_out.predictor(
-        tta=False, tile=tiling.tile, step_size=tiling.step_size, precision=precision, ahead=False
-    )
+    predictor = held_out.predictor(tta=False, tile=tiling.tile, step_size=tiling.step_size, precision=precision)
     dice, seconds = {}, {}
     for case in cases:
         image = held_out.image(case)

@@ -7,7 +7,7 @@ import torch
 from bts_auto.errors import PlanError
 from bts_auto.events import Task
 from bts_auto.predict.tiles import Grid, gaussian_weights
-from bts_auto.predict.window import count_tiles, first_batch, predict_array
+from bts_auto.predict.window import count_tiles, predict_array
 from tests.predict.models import FunctionEngine, make_configuration
 
 
@@ -136,19 +136,6 @@ def test_every_tile_is_announced():
     count = Count()
     predict_array(FunctionEngine(), image(1, 12, 12, 12), make_configuration(), task=count)
     assert count.done == count_tiles((12, 12, 12), make_configuration()) == 8
-
-
-@pytest.mark.parametrize("patch", [(32, 32, 32), (128, 144)])
-@pytest.mark.parametrize("size", [(40, 150, 160), (3, 20, 20)])
-def test_the_first_batch_is_foretold(patch, size):
-    configuration, engine = make_configuration(patch), FunctionEngine()
-    predict(engine, image(2, *size), configuration)
-    assert tuple(engine.batches[0].shape) == first_batch(configuration, 2, "patch")
-
-
-def test_no_batch_is_foretold_where_the_image_decides():
-    assert first_batch(make_configuration((8, 8, 8)), 2, "patch") is None  # as many small tiles as there are at once
-    assert first_batch(make_configuration((32, 32, 32)), 2, "whole") is None
 
 
 def test_mirror_axes_that_do_not_exist_are_refused():
