@@ -201,10 +201,15 @@ def test_a_budget_is_filled_where_the_length_is_open(prepared: Prepared, tmp_pat
     assert result.seconds < 310  # the step at hand is finished
 
 
-def test_a_validation_that_the_budget_cannot_hold_is_foretold(prepared: Prepared, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("accumulation", "too_long"), [(1, True), (8, False)])
+def test_a_validation_that_the_budget_cannot_hold_is_foretold(
+    prepared: Prepared, tmp_path: Path, accumulation: int, too_long: bool
+) -> None:
     heard, ticks = Heard(), itertools.count()
-    prepared.train(tmp_path, budget=60.0, step_seconds=50.0, observer=heard, clock=lambda: float(next(ticks)))
-    assert any("held-out cases takes about" in line for line in heard.warnings)
+    plan = prepared.plan.replaced(NAME, "training", {"accumulation": accumulation})
+    how = {"budget": 60.0, "step_seconds": 10.0, "clock": lambda: float(next(ticks))}
+    prepared.train(tmp_path, plan=plan, observer=heard, **how)
+    assert any("held-out cases takes about" in line for line in heard.warnings) == too_long
 
 
 def test_all_cases_train_and_nothing_is_held_out(prepared: Prepared, tmp_path: Path) -> None:
